@@ -1,0 +1,1 @@
+"""Binary HRNet for human pose estimation, on real devices."""

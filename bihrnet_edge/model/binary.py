@@ -132,6 +132,8 @@ class BinaryConv2d(SameConv2d):
     """
 
     pad_value = 1.0
+    #: False while a training phase still convolves with the real-valued latent weights.
+    binarize = True
 
     def kernel(self) -> Tensor:
-        return magnitude_aware_sign(self.weight)
+        return magnitude_aware_sign(self.weight) if self.binarize else self.weight

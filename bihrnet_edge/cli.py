@@ -1,0 +1,269 @@
+"""The command line: parse, call, print. Exit codes: 0 fine, 1 our fault, 2 bad input, 3 accuracy gate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from bihrnet_edge.errors import AccuracyGateError, UserError
+
+app = typer.Typer(
+    name="bihrnet-edge",
+    help="Take a trained BiHRNet (binary HRNet for human pose estimation) and put it on real devices.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Typer reads these annotations at run time; Optional is what it understands on Python 3.10.
+ModelArgument = Annotated[str, typer.Argument(help="Checkpoint (.pt) or the name of a bundled one.", show_default=False)]
+AnyModelArgument = Annotated[
+    str, typer.Argument(help="Checkpoint, bundled name, .lce.tflite, .tflite or .onnx.", show_default=False)
+]
+JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Also write the result to this file.")]  # noqa: UP007, UP045
+PresetOption = Annotated[
+    Optional[str],  # noqa: UP007, UP045
+    typer.Option("--preset", help="Architecture of a bare state_dict, e.g. bihrnet-w32."),
+]
+RuntimeOption = Annotated[
+    Optional[str],  # noqa: UP007, UP045
+    typer.Option("--runtime", help="torch, lce, litert or onnxruntime; chosen from the file unless given."),
+]
+
+
+@app.command(epilog="Example: `bihrnet-edge export bihrnet-small-lsp --target lce-arm64 --target onnx --out out`")
+def export(
+    model: ModelArgument,
+    target: Annotated[list[str], typer.Option("--target", help="lce-arm64 or onnx; may be repeated.")] = ["lce-arm64"],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", help="Folder for the artifacts.")] = Path("out"),
+    check_annotations: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option(help="COCO or MPII annotations to check the accuracy on."),
+    ] = None,
+    check_images: Annotated[Optional[Path], typer.Option(help="Folder of their images.")] = None,  # noqa: UP007, UP045
+    check_limit: Annotated[Optional[int], typer.Option(min=1, help="Check on the first N people only.")] = None,  # noqa: UP007, UP045
+    max_drop: Annotated[
+        float, typer.Option(min=0.0, help="Points of the metric that an artifact may lose; past it, exit code 3.")
+    ] = 0.5,
+    preset: PresetOption = None,
+) -> None:
+    """Convert a checkpoint, compare every artifact with it, and write a report.
+
+    Writes DIR/NAME.lce.tflite, DIR/NAME.onnx and DIR/NAME.export.json. An artifact that fails its check is
+    kept as DIR/NAME….rejected.
+    """
+    from bihrnet_edge.console import megabytes, print_table, progress_steps
+    from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
+
+    if (check_annotations is None) != (check_images is None):
+        raise UserError("--check-annotations and --check-images belong together; give both or neither.")
+    check = None
+    if check_annotations is not None and check_images is not None:
+        check = CheckSet(check_annotations, check_images, check_limit, max_drop)
+    with progress_steps() as step:
+        report = export_checkpoint(model, target, out, check=check, preset=preset, step=step)
+    rows = []
+    for artifact in report.artifacts:
+        agreement = artifact.agreement
+        metric = f"{artifact.metric:.2f}" if artifact.metric is not None else "-"
+        rows.append(
+            [
+                str(artifact.path),
+                megabytes(artifact.bytes),
+                f"{agreement.max_abs_diff:.1e}",
+                f"{min(agreement.correlations):.6f}",
+                f"{100 * agreement.keypoints_within:.1f} %",
+                metric,
+            ]
+        )
+    print_table(
+        f"{report.name}: compared with torch on {report.images} images"
+        + (f"; torch {report.metric_name} {report.torch_metric:.2f}" if report.torch_metric is not None else ""),
+        ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", report.metric_name or "metric"],
+        rows,
+    )
+    typer.echo(f"report: {report.path}")
+    if report.failure:
+        raise AccuracyGateError(report.failure)
+
+
+@app.command(epilog="Example: `bihrnet-edge inspect out/bihrnet-small-lsp.lce.tflite`")
+def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
+    """Show size, input, metadata, ops, multiply-accumulates and parameters of a model."""
+    from bihrnet_edge.console import megabytes, print_table, write_json
+    from bihrnet_edge.runtimes.inspect import inspect_artifact
+
+    info = inspect_artifact(artifact)
+    if json is not None:
+        write_json(json, info.to_dict())
+    rows = [["kind", info.kind], ["file", megabytes(info.bytes)]]
+    rows += [[label, value] for label, value in info.summary()]
+    print_table(artifact, ["", ""], rows)
+    if info.ops:
+        ops = sorted(info.ops.items(), key=lambda item: (-item[1], item[0]))
+        print_table("ops", ["op", "count"], [[name, str(count)] for name, count in ops])
+
+
+@app.command("eval", epilog="Example: `bihrnet-edge eval bihrnet-small-lsp --annotations val.json --images images`")
+def evaluate(
+    model: AnyModelArgument,
+    annotations: Annotated[Path, typer.Option(help="COCO or MPII annotation file.", show_default=False)],
+    images: Annotated[Path, typer.Option(help="Folder of its images.", show_default=False)],
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Only the first N people.")] = None,  # noqa: UP007, UP045
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 2,
+    runtime: RuntimeOption = None,
+    preset: PresetOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Measure a model's accuracy on annotated people."""
+    from bihrnet_edge.console import print_table, progress_steps, write_json
+    from bihrnet_edge.data.dataset import load_annotations
+    from bihrnet_edge.runtimes.evaluate import evaluate as run
+    from bihrnet_edge.runtimes.registry import open_runner
+
+    dataset = load_annotations(annotations, images)
+    with progress_steps() as step, open_runner(model, threads, runtime, preset=preset) as runner:
+        with step(f"eval {model} on {dataset.name}") as advance:
+            result = run(runner, dataset, limit=limit, progress=advance)
+    rows = [
+        [name, "-" if value != value else f"{value:.2f}"]
+        for name, value in zip(dataset.keypoints.keypoints, result.per_joint, strict=True)
+    ]
+    rows.append(["all", f"{result.value:.2f}"])
+    print_table(f"{result.metric} of {result.people} people, {runner.name}", ["joint", result.metric], rows)
+    for reason, count in sorted(result.skipped.items()):
+        typer.echo(f"skipped: {count} ({reason})")
+    typer.echo(f"{result.people / result.seconds:.1f} people/s")
+    if json is not None:
+        write_json(json, result.to_dict() | {"model": model, "runtime": runner.name})
+
+
+@app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")
+def predict(
+    model: AnyModelArgument,
+    images: Annotated[list[Path], typer.Argument(help="Pictures; each is taken as one person.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the JSON and the pictures.")] = Path("out"),
+    box: Annotated[
+        Optional[list[str]],  # noqa: UP007, UP045
+        typer.Option("--box", help="A person as x,y,width,height in pixels; may be repeated. Whole picture unless given."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Draw joints whose heatmap peak is at least this.")] = 0.1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 2,
+    runtime: RuntimeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Find the joints of a person: NAME.keypoints.json and NAME.pose.png for every picture."""
+    from bihrnet_edge.console import progress_steps
+    from bihrnet_edge.runtimes.predict import parse_box, predict_file
+    from bihrnet_edge.runtimes.registry import open_runner
+
+    boxes = [parse_box(text) for text in box or []]
+    with progress_steps() as step, open_runner(model, threads, runtime, preset=preset) as runner:
+        with step(f"predict with {runner.name}") as advance:
+            written = []
+            for done, path in enumerate(images, start=1):
+                written += predict_file(runner, path, boxes, out, threshold)
+                advance(done, len(images))
+    for file in written:
+        typer.echo(str(file))
+
+
+@app.command(epilog="Example: `bihrnet-edge bench out/bihrnet-small-lsp.onnx --threads 1,2 --runs 50`")
+def bench(
+    artifacts: Annotated[list[str], typer.Argument(help="Models to time.", show_default=False)],
+    threads: Annotated[str, typer.Option(help="Thread counts, separated by commas.")] = "1",
+    runs: Annotated[int, typer.Option(min=1, help="Timed inferences of each.")] = 50,
+    warmup: Annotated[int, typer.Option(min=0, help="Inferences before that.")] = 5,
+    runtime: RuntimeOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Time one inference of every model, without pre- and postprocessing."""
+    from bihrnet_edge.console import print_table, progress_steps, write_json
+    from bihrnet_edge.runtimes.bench import bench as run
+
+    try:
+        counts = [int(text) for text in threads.split(",")]
+    except ValueError as error:
+        raise UserError(f"--threads is {threads!r}; give numbers separated by commas, e.g. 1,2.") from error
+    with progress_steps() as step, step("bench") as advance:
+        results = run(artifacts, counts, runs, warmup, runtime=runtime, progress=advance)
+    print_table(
+        f"one inference, {runs} runs",
+        ["artifact", "runtime", "threads", "min ms", "p50 ms", "p90 ms", "peak MiB"],
+        [
+            [r.artifact, r.runtime, str(r.threads), f"{r.min_ms:.2f}", f"{r.p50_ms:.2f}", f"{r.p90_ms:.2f}",
+             f"{r.peak_mib:.0f}"]
+            for r in results
+        ],
+    )  # fmt: skip
+    if json is not None:
+        write_json(json, [r.to_dict() for r in results])
+
+
+@app.command(epilog="Example: `bihrnet-edge train recipe.yaml --out runs/mine`")
+def train(
+    config: Annotated[Path, typer.Argument(help="Recipe (YAML).", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; started again it goes on there.")] = Path("runs/default"),
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; all unless given.")] = None,  # noqa: UP007, UP045
+) -> None:
+    """Train by a recipe; stopped and started again on the same folder it resumes."""
+    from bihrnet_edge.training.command import run_recipe
+
+    checkpoint = run_recipe(config, out, threads)
+    typer.echo(str(checkpoint))
+
+
+@app.command(epilog="Example: `bihrnet-edge doctor`")
+def doctor(json: JsonOption = None) -> None:
+    """Show what is installed and what each target needs."""
+    from bihrnet_edge.console import print_table, write_json
+    from bihrnet_edge.doctor import examine
+
+    report = examine()
+    print_table("installed", ["package", "version"], [[name, version or "-"] for name, version in report.packages.items()])
+    rows = [
+        [task.name, "yes" if not task.missing else "no", task.install if task.missing else ""] for task in report.tasks
+    ]
+    print_table("works here", ["task", "", "to add it"], rows)
+    print_table("this machine", ["", ""], [[key, value] for key, value in report.machine.items()])
+    if json is not None:
+        write_json(json, report.to_dict())
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"bihrnet-edge {version('bihrnet-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; every expected failure is one sentence on stderr and an exit code."""
+    try:
+        app(arguments)
+    except (UserError, AccuracyGateError) as error:
+        typer.echo(f"bihrnet-edge: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("bihrnet-edge: interrupted; nothing half-written was left.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

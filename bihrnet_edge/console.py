@@ -1,0 +1,83 @@
+"""What the terminal shows: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bihrnet_edge.files import make_folder, write_text
+
+Advance = Callable[[int, int], None]
+Step = Callable[[str], contextlib.AbstractContextManager[Advance]]
+
+
+@contextlib.contextmanager
+def progress_steps() -> Iterator[Step]:
+    """A live list of steps on stderr; each step is a context manager that yields ``advance(done, total)``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+
+        @contextlib.contextmanager
+        def step(description: str) -> Iterator[Advance]:
+            task = progress.add_task(description, total=None, count="")
+
+            def advance(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, count=f"{done}/{total}")
+
+            yield advance
+            progress.update(task, total=1, completed=1)
+
+        yield step
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; columns after the first are aligned right, where numbers line up."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a pipe has no width; do not fold what a script reads
+    console.print(table)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys, written whole or not at all; NaN, which JSON lacks, becomes null."""
+    make_folder(path.resolve().parent)
+    write_text(path, json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def megabytes(count: int) -> str:
+    """``2.97 MB``: decimal megabytes, as shops and networks count."""
+    return f"{count / 1e6:.2f} MB"

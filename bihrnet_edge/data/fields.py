@@ -1,0 +1,51 @@
+"""Reading numbers out of an annotation file, where any field can be anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bihrnet_edge.errors import UserError
+
+
+def require(record: Any, key: str, where: str) -> Any:
+    """``record[key]``, or a :class:`UserError` which says that ``where`` lacks it."""
+    if not isinstance(record, Mapping) or key not in record:
+        raise UserError(f"{where} has no {key!r}; the annotation file is incomplete, write it again.")
+    return record[key]
+
+
+def numbers(value: Any, count: int, what: str, where: str) -> NDArray[np.float64]:
+    """``value`` as exactly ``count`` finite numbers (nested lists are flattened), or a :class:`UserError`."""
+    try:
+        array = np.asarray(value, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {what} holds something that is not a number; correct the file.") from error
+    if array.size != count:
+        raise UserError(f"{where}: {what} has {array.size} numbers, not {count}; correct the file.")
+    if not np.isfinite(array).all():
+        raise UserError(f"{where}: {what} holds NaN or infinity; correct the file.")
+    return array
+
+
+def number(value: Any, what: str, where: str) -> float:
+    """``value`` as one finite number, or a :class:`UserError`."""
+    return float(numbers(value, 1, what, where)[0])
+
+
+def integer(value: Any, what: str, where: str) -> int:
+    """``value`` as a whole number, or a :class:`UserError`."""
+    number_ = number(value, what, where)
+    if number_ != int(number_):
+        raise UserError(f"{where}: {what} is {value!r}, not a whole number; correct the file.")
+    return int(number_)
+
+
+def records(value: Any, what: str, where: str) -> list[Any]:
+    """``value`` as a list, or a :class:`UserError`."""
+    if not isinstance(value, list):
+        raise UserError(f"{where}: {what} is not a list; correct the file.")
+    return value

@@ -1,0 +1,206 @@
+"""Checkpoints: plain and packed, read without executing anything that is in them.
+
+A checkpoint is a ``torch.save`` file holding only tensors, numbers, strings, lists and dicts, read with
+``weights_only=True``. The packed form (:mod:`bihrnet_edge.model.packing`) keeps one bit a binary weight.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.files import atomic_path
+from bihrnet_edge.model.config import INPUT_MULTIPLE, ModelConfig, preset
+from bihrnet_edge.model.hrnet import BiHRNet
+from bihrnet_edge.model.packing import COUNTER, pack, unpack
+from bihrnet_edge.model.statistics import center_thresholds, reestimate_batchnorm
+from bihrnet_edge.model.zoo import bundled_path
+from bihrnet_edge.pose.keypoints import KEYPOINT_SETS, KeypointSet
+from bihrnet_edge.pose.metadata import PoseMetadata
+
+FORMAT = "bihrnet-edge"
+_DEFAULT_INPUT = (256, 192)
+_RANDOM_RANGES = {"act.weight": (0.05, 0.5), "bn.weight": (0.5, 1.5), "bn.bias": (-0.3, 0.3)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's description and its weights.
+
+    Attributes:
+        metadata: how to feed and read it.
+        config: its architecture.
+        state: parameters and buffers by name.
+    """
+
+    metadata: PoseMetadata
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        name = self.metadata.name
+        if len(self.metadata.keypoints) != self.config.keypoints:
+            raise UserError(
+                f"checkpoint {name}: {self.config.keypoints} heatmaps but {len(self.metadata.keypoints)} joint "
+                f"names in keypoint set {self.metadata.keypoints.name!r}; they must match."
+            )
+        for side, value in (("height", self.metadata.input_height), ("width", self.metadata.input_width)):
+            if value % INPUT_MULTIPLE:
+                raise UserError(f"checkpoint {name}: input {side} {value} is not a multiple of {INPUT_MULTIPLE}.")
+
+    def build(self) -> BiHRNet:
+        """The network in evaluation mode.
+
+        Raises:
+            UserError: a tensor is missing, left over, of another shape, or not finite.
+        """
+        name = self.metadata.name
+        with torch.device("meta"):
+            model = BiHRNet(self.config)
+        expected = model.state_dict()
+        missing = [key for key in expected if key not in self.state and not key.endswith(COUNTER)]
+        if missing:
+            raise UserError(
+                f"checkpoint {name}: {len(missing)} tensors are missing, first {missing[0]!r}; "
+                "does the preset or config match the weights?"
+            )
+        unused = [key for key in self.state if key not in expected]
+        if unused:
+            raise UserError(
+                f"checkpoint {name}: {len(unused)} tensors do not belong to the model, first {unused[0]!r}; "
+                "does the preset or config match the weights?"
+            )
+        for key, tensor in self.state.items():
+            if tensor.shape != expected[key].shape:
+                raise UserError(
+                    f"checkpoint {name}: {key} has shape {tuple(tensor.shape)}, the model needs "
+                    f"{tuple(expected[key].shape)}; does the preset, config or keypoint count match?"
+                )
+            if not torch.isfinite(tensor).all():
+                raise UserError(f"checkpoint {name}: {key} contains NaN or infinity; the training diverged.")
+        counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(COUNTER)}
+        model.load_state_dict(counters | dict(self.state), assign=True)
+        return model.eval().requires_grad_(False)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, packed: bool = False) -> None:
+    """Write a checkpoint whole or not at all; ``packed`` keeps one bit per binary weight."""
+    state = {key: t.detach().cpu().float().clone() for key, t in checkpoint.state.items() if not key.endswith(COUNTER)}
+    content = {
+        "format": FORMAT,
+        "packed": packed,
+        "config": checkpoint.config.to_dict(),
+        "metadata": checkpoint.metadata.to_dict(),
+        "state_dict": pack(state, checkpoint.config) if packed else state,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(source: str | Path, preset_name: str | None = None) -> Checkpoint:
+    """Read a checkpoint file, or one that ships with the package by its name.
+
+    Args:
+        source: a path, or a bundled name such as ``bihrnet-small-lsp``.
+        preset_name: the architecture of a bare ``state_dict``, which carries none.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint, or it would execute code.
+    """
+    path = bundled_path(str(source)) or Path(source)
+    content = _read(path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return _from_content(path, content)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]  # what most trainers write around the weights
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"{path} is a torch file but holds no weights of a model; give a checkpoint or a state_dict.")
+    if preset_name is None:
+        raise UserError(f"{path} is a bare state_dict without an architecture; name it with --preset.")
+    return _from_state_dict(path, content, preset_name)
+
+
+def _read(path: Path) -> Any:
+    if not path.exists():
+        raise UserError(f"checkpoint {path} does not exist; give a path or the name of a bundled checkpoint.")
+    if path.is_dir():
+        raise UserError(f"checkpoint {path} is a folder; give the .pt file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "unsupported global" in str(error).lower() or "unsupported class" in str(error).lower():
+            raise UserError(
+                f"checkpoint {path} contains Python objects that could execute code and was not loaded; "
+                "save a state_dict of tensors instead."
+            ) from error
+        raise UserError(f"checkpoint {path} cannot be read: not a torch file, or truncated.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"checkpoint {path} cannot be read: not a torch file, or truncated.") from error
+
+
+def _from_content(path: Path, content: Mapping[str, Any]) -> Checkpoint:
+    for key in ("config", "metadata", "state_dict"):
+        if not isinstance(content.get(key), dict):
+            raise UserError(f"checkpoint {path} has no {key!r}; it is damaged.")
+    config, metadata = ModelConfig.from_dict(content["config"]), PoseMetadata.from_dict(content["metadata"])
+    state = content["state_dict"]
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"checkpoint {path}: {key!r} is not a tensor; it is damaged.")
+    if content.get("packed") is True:
+        return Checkpoint(metadata, config, unpack(state, config, f"checkpoint {path}"))
+    return Checkpoint(metadata, config, {key: value.float() for key, value in state.items()})
+
+
+def _from_state_dict(path: Path, state: Mapping[str, Tensor], preset_name: str) -> Checkpoint:
+    prefix = "module."  # written by DataParallel
+    state = {key.removeprefix(prefix): value.float() for key, value in state.items() if "." in key}
+    head = state.get("head.weight")
+    if head is None or head.ndim != 4:
+        raise UserError(f"{path}: the state_dict has no head.weight of four axes; it is not a {preset_name}.")
+    config = preset(preset_name, keypoints=int(head.shape[0]))
+    height, width = _DEFAULT_INPUT
+    return Checkpoint(PoseMetadata(path.stem, height, width, keypoint_set_of_size(config.keypoints)), config, state)
+
+
+def keypoint_set_of_size(count: int) -> KeypointSet:
+    """The well-known set with ``count`` joints, else one with numbered names."""
+    for known in KEYPOINT_SETS.values():
+        if len(known) == count:
+            return known
+    return KeypointSet("unnamed", tuple(f"joint_{i}" for i in range(count)))
+
+
+def random_checkpoint(
+    config: ModelConfig, *, name: str, keypoints: KeypointSet, input_size: tuple[int, int], seed: int
+) -> Checkpoint:
+    """A network with random weights, slopes and BatchNorm scales: for tests and benchmarks.
+
+    Thresholds and statistics are fitted to random images, so that signs are mixed at every depth, then
+    jittered.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BiHRNet(config)
+    for key, tensor in model.state_dict().items():
+        for suffix, (low, high) in _RANDOM_RANGES.items():
+            if key.endswith(suffix):
+                tensor.uniform_(low, high, generator=generator)
+    images = torch.randn(4, 3, 64, 64, generator=generator)
+    center_thresholds(model, images)
+    reestimate_batchnorm(model, [images])
+    for key, tensor in model.state_dict().items():
+        if key.endswith("beta"):
+            tensor += torch.empty_like(tensor).uniform_(-0.1, 0.1, generator=generator)
+        if key.endswith("running_var"):
+            tensor *= torch.empty_like(tensor).uniform_(0.7, 1.4, generator=generator)
+    return Checkpoint(PoseMetadata(name, *input_size, keypoints), config, model.state_dict())

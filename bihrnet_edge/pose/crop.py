@@ -1,0 +1,101 @@
+"""From a person box in an image to the network's input, and coordinates back again.
+
+Coordinates are pixel indices ``(x, y)``: ``(0, 0)`` is the centre of the top-left pixel. The mapping is
+HRNet's: the crop's centre goes to ``(width / 2, height / 2)`` of the input, and a heatmap coordinate is
+an input coordinate divided by the stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bihrnet_edge.errors import UserError
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An axis-aligned region of an image, in pixels of that image; it may leave the image."""
+
+    center_x: float
+    center_y: float
+    width: float
+    height: float
+
+    def _scale_and_offset(self, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        height, width = size
+        scale = np.array([width / self.width, height / self.height])
+        offset = np.array([width / 2, height / 2]) - scale * np.array([self.center_x, self.center_y])
+        return scale, offset
+
+    def to_input(self, points: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Image coordinates ``(..., 2)`` to coordinates of an input of ``size`` (height, width)."""
+        scale, offset = self._scale_and_offset(size)
+        return np.asarray(points, dtype=np.float64) * scale + offset
+
+    def to_image(self, points: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Inverse of :meth:`to_input`."""
+        scale, offset = self._scale_and_offset(size)
+        return (np.asarray(points, dtype=np.float64) - offset) / scale
+
+
+def box_to_crop(box: Sequence[float], aspect: float, padding: float = 1.25) -> Crop:
+    """The crop around a box ``(x, y, width, height)``: widened to ``aspect`` (width / height), then padded.
+
+    Raises:
+        UserError: the box has no area, or is not finite.
+    """
+    x, y, width, height = (float(value) for value in box)
+    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
+        raise UserError(f"the person box ({x:g}, {y:g}, {width:g}, {height:g}) has no area; give x, y, width, height.")
+    center_x, center_y = x + width / 2, y + height / 2
+    if width > aspect * height:
+        height = width / aspect
+    else:
+        width = height * aspect
+    return Crop(center_x, center_y, width * padding, height * padding)
+
+
+def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
+    """An image file as RGB ``(H, W, 3)``.
+
+    Args:
+        path: the file.
+        upright: turn the picture as its EXIF orientation says. Annotations of data sets refer to the
+            pixels as they are stored, a phone's photograph is looked at upright.
+
+    Raises:
+        UserError: the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = ImageOps.exif_transpose(image) if upright else image
+            return np.asarray(turned.convert("RGB"))
+    except FileNotFoundError as error:
+        raise UserError(f"image {path} does not exist; check the path.") from error
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"image {path} cannot be read ({error}); it may be truncated or no image.") from error
+
+
+def crop_image(image: NDArray[np.uint8], crop: Crop, height: int, width: int) -> NDArray[np.uint8]:
+    """The crop resampled bilinearly to ``(height, width, 3)``; black outside the image."""
+    scale_x, scale_y = crop.width / width, crop.height / height
+    left, top = crop.to_image([0.0, 0.0], (height, width))
+    # Pillow's coefficients map output to input in coordinates whose pixel centres lie at +0.5.
+    coefficients = (scale_x, 0.0, left + 0.5 - 0.5 * scale_x, 0.0, scale_y, top + 0.5 - 0.5 * scale_y)
+    resampled = Image.fromarray(image).transform(
+        (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+    )
+    return np.asarray(resampled)
+
+
+def normalise(images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """``(pixel / 255 - mean) / std`` per channel of ``(..., 3)``."""
+    scale = (1.0 / (255.0 * np.asarray(std))).astype(np.float32)
+    offset = (-np.asarray(mean) / np.asarray(std)).astype(np.float32)
+    return images.astype(np.float32) * scale + offset

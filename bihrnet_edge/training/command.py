@@ -1,0 +1,45 @@
+"""``bihrnet-edge train``: the recipe with a progress bar around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bihrnet_edge.data.dataset import load_annotations
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.training.recipe import load_recipe
+
+
+def run_recipe(config: Path, folder: Path, threads: int | None) -> Path:
+    """Train or resume; returns the final checkpoint's path."""
+    recipe = load_recipe(config)
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError('training needs torch; install it with: pip install "bihrnet-edge[train]"') from error
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bihrnet_edge.training.trainer import Trainer
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    train = load_annotations(recipe.train_annotations, recipe.train_images)
+    val = load_annotations(recipe.val_annotations, recipe.val_images)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, int] = {}
+
+        def show(phase: str, step: int, steps: int, figures: dict[str, float]) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=steps, figures="")
+            text = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            progress.update(tasks[phase], completed=step, figures=text)  # type: ignore[arg-type]
+
+        Trainer(recipe, folder, train, val, show).run()
+    return folder / f"{recipe.name}.pt"

@@ -1,0 +1,78 @@
+"""Run a reference and other builds of the same network on the same images, and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bihrnet_edge.calibration.agreement import Agreement
+from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.metrics.pck import metric_for
+from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.runtimes.base import Images, Runner
+from bihrnet_edge.runtimes.estimator import poses
+from bihrnet_edge.runtimes.evaluate import person_batches
+
+_BATCH = 8
+
+
+def synthetic_images(metadata: PoseMetadata, count: int, seed: int = 0) -> Images:
+    """Smooth random pictures ``(count, H, W, 3)``, normalised as photographs are: for a check without data.
+
+    Noise at every scale with the 1/f spectrum of natural images (Field 1987); white noise would put every
+    threshold in the middle of its input.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = metadata.input_height, metadata.input_width
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    frequency[0, 0] = 1.0 / max(height, width)
+    noise = np.fft.rfft2(rng.standard_normal((count, 3, height, width))) / frequency
+    pictures = np.fft.irfft2(noise, s=(height, width)).transpose(0, 2, 3, 1)
+    pictures /= pictures.std(axis=(1, 2), keepdims=True)
+    return pictures.astype(np.float32)
+
+
+def compare_on_images(
+    reference: Runner, candidates: Mapping[str, Runner], images: Images
+) -> dict[str, Agreement]:
+    """Agreement of each candidate's heatmaps with the reference's."""
+    agreements = {name: Agreement(reference.metadata.heatmap_stride) for name in candidates}
+    for start in range(0, len(images), _BATCH):
+        batch = images[start : start + _BATCH]
+        expected = reference.run(batch)
+        for name, runner in candidates.items():
+            agreements[name].add(expected, runner.run(batch))
+    return agreements
+
+
+def compare_on_people(
+    reference: Runner,
+    candidates: Mapping[str, Runner],
+    dataset: PoseDataset,
+    limit: int | None,
+    progress: Callable[[int, int], None],
+) -> tuple[dict[str, Agreement], float, dict[str, float]]:
+    """The same on annotated people, with everyone's accuracy.
+
+    Returns:
+        Agreements, the reference's metric and the candidates' metrics (per cent; NaN where no joint counts).
+    """
+    people = dataset.people[:limit]
+    agreements = {name: Agreement(reference.metadata.heatmap_stride) for name in candidates}
+    shape = (len(people), len(dataset.keypoints), 2)
+    located: NDArray[np.float32] = np.empty(shape, np.float32)
+    others = {name: np.empty(shape, np.float32) for name in candidates}
+    done = 0
+    for chosen, images, crops in person_batches(people, reference.metadata, _BATCH):
+        expected = reference.run(images)
+        located[chosen] = poses(expected, crops)[..., :2]
+        for name, runner in candidates.items():
+            heatmaps = runner.run(images)
+            agreements[name].add(expected, heatmaps)
+            others[name][chosen] = poses(heatmaps, crops)[..., :2]
+        done += len(chosen)
+        progress(done, len(people))
+    metric = metric_for(dataset.keypoints)
+    return agreements, metric(located, people).mean, {n: metric(p, people).mean for n, p in others.items()}

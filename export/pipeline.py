@@ -1,0 +1,247 @@
+"""One command from a checkpoint to verified artifacts: build, convert, compare, gate, write.
+
+Artifacts are made in a temporary folder inside the output folder and renamed at the end, so that an
+interrupted export leaves the previous artifacts as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bihrnet_edge.calibration.agreement import Agreement
+from bihrnet_edge.calibration.verification import compare_on_images, compare_on_people, synthetic_images
+from bihrnet_edge.console import Advance, Step, write_json
+from bihrnet_edge.data.dataset import PoseDataset, load_annotations
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.export.report import ArtifactReport, ExportReport
+from bihrnet_edge.files import make_folder, sha256, write_bytes
+from bihrnet_edge.metrics.pck import metric_for
+from bihrnet_edge.model.zoo import bundled_path
+from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.runtimes.base import Runner
+from bihrnet_edge.runtimes.evaluate import check_same_joints
+from bihrnet_edge.runtimes.inspect import inspect_artifact
+from bihrnet_edge.runtimes.registry import open_runner
+
+if TYPE_CHECKING:
+    from bihrnet_edge.model.checkpoint import Checkpoint
+    from bihrnet_edge.model.hrnet import BiHRNet
+
+#: Images on which the Keras rebuild is compared as well; it is slow, and only a step towards LCE.
+_LARQ_IMAGES = 4
+_SYNTHETIC_IMAGES = 16
+#: An artifact whose median image correlates less is another network, whatever its accuracy.
+_MIN_CORRELATION = 0.99
+_REJECTED = ".rejected"
+
+Timed = Callable[[str, str], AbstractContextManager[Advance]]
+
+
+@dataclass(frozen=True)
+class CheckSet:
+    """Labelled people to check the accuracy on, and the points of the metric that an artifact may lose."""
+
+    annotations: Path
+    images: Path
+    limit: int | None = None
+    max_drop: float = 0.5
+
+
+@dataclass(frozen=True)
+class _Target:
+    key: str
+    suffix: str
+    build: Callable[[Checkpoint, BiHRNet, Path, Timed], Runner | None]
+
+
+def export_checkpoint(
+    model: str,
+    targets: Sequence[str],
+    out: Path,
+    *,
+    check: CheckSet | None = None,
+    preset: str | None = None,
+    step: Step,
+) -> ExportReport:
+    """Export a checkpoint to every target and write ``NAME.export.json`` beside the artifacts.
+
+    Args:
+        model: a path or a bundled name.
+        targets: names of :data:`TARGETS`.
+        out: folder for the artifacts; made where it does not exist.
+        check: what to check the accuracy on. Without it heatmaps are compared on synthetic images.
+        preset: architecture of a bare ``state_dict``.
+        step: shows progress.
+
+    Returns:
+        The report; its ``failure`` says why artifacts were rejected, None where none was.
+
+    Raises:
+        UserError: the checkpoint, a target or the check set is not usable.
+    """
+    from bihrnet_edge.model.checkpoint import load_checkpoint
+    from bihrnet_edge.runtimes.torch_runtime import TorchRunner
+
+    chosen = [_target(name) for name in dict.fromkeys(targets)]
+    checkpoint = load_checkpoint(model, preset)
+    network = checkpoint.build()
+    dataset = None
+    if check is not None:
+        dataset = load_annotations(check.annotations, check.images)
+        check_same_joints(checkpoint.metadata.keypoints, dataset.keypoints)
+    make_folder(out)
+
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str, label: str) -> Iterator[Advance]:
+        started = time.perf_counter()
+        with step(label) as advance:
+            yield advance
+        seconds[name] = round(time.perf_counter() - started, 2)
+
+    with _workspace(out) as folder, ExitStack() as stack:
+        threads = os.cpu_count() or 1
+        reference = TorchRunner.of(network, checkpoint.metadata, threads)
+        paths = {target.key: folder / f"{checkpoint.metadata.name}{target.suffix}" for target in chosen}
+        larq_agreement = None
+        for target in chosen:
+            rebuilt = target.build(checkpoint, network, paths[target.key], timed)
+            if rebuilt is not None:
+                with timed("verify_larq", "compare the Larq rebuild with torch"):
+                    images = synthetic_images(checkpoint.metadata, _LARQ_IMAGES)
+                    larq_agreement = compare_on_images(reference, {"larq": rebuilt}, images)["larq"]
+        runners = {key: stack.enter_context(open_runner(str(path), threads)) for key, path in paths.items()}
+        with timed("verify", "compare the artifacts with torch") as advance:
+            comparison = _compare(reference, runners, checkpoint.metadata, dataset, check, advance)
+        stack.close()  # a runtime may keep its file open, which some systems do not rename
+        artifacts = tuple(
+            _publish(target, paths[target.key], out, comparison, check.max_drop if check else None)
+            for target in chosen
+        )
+
+    accepted = all(artifact.rejected is None for artifact in artifacts)
+    report = ExportReport(
+        out / f"{checkpoint.metadata.name}.export.json{'' if accepted else _REJECTED}",
+        model,
+        sha256(bundled_path(model) or Path(model)),
+        checkpoint.config,
+        checkpoint.metadata,
+        comparison.description,
+        comparison.metric_name,
+        comparison.reference_metric,
+        artifacts,
+        larq_agreement,
+        seconds,
+    )
+    write_json(report.path, report.to_dict())
+    return report
+
+
+@contextmanager
+def _workspace(out: Path) -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".export-", dir=out)
+    except OSError as error:
+        raise UserError(f"cannot write into {out}: {error.strerror}; choose another folder with --out.") from error
+    with folder as name:
+        yield Path(name)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    agreements: dict[str, Agreement]
+    metrics: dict[str, float]
+    metric_name: str | None
+    reference_metric: float | None
+    description: dict[str, Any]
+
+
+def _compare(
+    reference: Runner,
+    runners: dict[str, Runner],
+    metadata: PoseMetadata,
+    dataset: PoseDataset | None,
+    check: CheckSet | None,
+    advance: Advance,
+) -> _Comparison:
+    if dataset is None or check is None:
+        images = synthetic_images(metadata, _SYNTHETIC_IMAGES)
+        description: dict[str, Any] = {"set": None, "synthetic_images": len(images)}
+        return _Comparison(compare_on_images(reference, runners, images), {}, None, None, description)
+    agreements, metric, metrics = compare_on_people(reference, runners, dataset, check.limit, advance)
+    if metric != metric:
+        raise UserError(
+            f"{check.annotations}: no labelled joint of the first {len(dataset.people[: check.limit])} people counts "
+            "for the metric; raise --check-limit or give another set."
+        )
+    description = {
+        "set": dataset.name,
+        "annotations_sha256": sha256(check.annotations),
+        "people": len(dataset.people[: check.limit]),
+        "skipped": dataset.skipped,
+        "max_drop": check.max_drop,
+    }
+    return _Comparison(agreements, metrics, metric_for(dataset.keypoints).name, metric, description)
+
+
+def _publish(target: _Target, made: Path, out: Path, comparison: _Comparison, max_drop: float | None) -> ArtifactReport:
+    """Judge an artifact and give it its final name."""
+    agreement, metric = comparison.agreements[target.key], comparison.metrics.get(target.key)
+    rejected = None
+    median = agreement.to_dict()["heatmap_correlation_median"]
+    if not median >= _MIN_CORRELATION:
+        rejected = f"was rejected: its heatmaps correlate with torch's at {median:.4f}, below {_MIN_CORRELATION}."
+    elif metric is not None and comparison.reference_metric is not None and max_drop is not None:
+        drop = comparison.reference_metric - metric
+        if not drop <= max_drop:
+            rejected = f"was rejected: it loses {drop:.2f} points of {comparison.metric_name}, more than {max_drop:g}."
+    ops = inspect_artifact(made).ops or {}
+    size, digest = made.stat().st_size, sha256(made)
+    final = out / f"{made.name}{_REJECTED if rejected else ''}"
+    made.replace(final)
+    return ArtifactReport(target.key, final, size, digest, ops, agreement, metric, rejected)
+
+
+def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> Runner:
+    from bihrnet_edge.export.larq_runner import LarqRunner
+
+    with timed("import_tensorflow", "import TensorFlow"):
+        from bihrnet_edge.export.larq_model import build_larq_model
+        from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce
+        from bihrnet_edge.export.tflite_metadata import embed_metadata
+    metadata = checkpoint.metadata
+    with timed("build_larq", "rebuild in Larq"):
+        model = build_larq_model(checkpoint.config, checkpoint.state, metadata.input_height, metadata.input_width)
+    with timed("convert_lce", "convert with Larq Compute Engine"):
+        data = convert_to_lce(model)
+        check_binary_ops(data, checkpoint.config)
+        write_bytes(path, embed_metadata(data, metadata))
+    return LarqRunner(model, metadata)
+
+
+def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> None:
+    from bihrnet_edge.export.onnx_model import export_onnx
+
+    with timed("export_onnx", "write ONNX"):
+        write_bytes(path, export_onnx(network, checkpoint.metadata))
+
+
+#: Target name to what makes it.
+TARGETS = {
+    "lce-arm64": _Target("lce", ".lce.tflite", _build_lce),
+    "onnx": _Target("onnx", ".onnx", _build_onnx),
+}
+
+
+def _target(name: str) -> _Target:
+    if name not in TARGETS:
+        raise UserError(f"there is no target {name!r}; choose one of {', '.join(TARGETS)}.")
+    return TARGETS[name]

@@ -1,0 +1,105 @@
+"""What an export did, for people and for machines."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bihrnet_edge.calibration.agreement import Agreement
+from bihrnet_edge.model.config import ModelConfig
+from bihrnet_edge.pose.metadata import PoseMetadata
+
+_PACKAGES = (
+    "bihrnet-edge", "torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "onnx", "onnxruntime", "numpy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ArtifactReport:
+    """One written file.
+
+    Attributes:
+        key: ``lce`` or ``onnx``.
+        path: where it lies, ``.rejected`` included.
+        size_bytes, sha256: of the file.
+        ops: operators by name.
+        agreement: with torch's heatmaps.
+        metric: per cent, None without a check set.
+        rejected: why, or None.
+    """
+
+    key: str
+    path: Path
+    size_bytes: int
+    sha256: str
+    ops: dict[str, int]
+    agreement: Agreement
+    metric: float | None
+    rejected: str | None
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The whole export; :meth:`to_dict` is what ``NAME.export.json`` holds."""
+
+    path: Path
+    source: str
+    source_sha256: str
+    config: ModelConfig
+    metadata: PoseMetadata
+    check: dict[str, Any]
+    metric_name: str | None
+    torch_metric: float | None
+    artifacts: tuple[ArtifactReport, ...]
+    larq_agreement: Agreement | None
+    seconds: dict[str, float]
+
+    @property
+    def failure(self) -> str | None:
+        """One sentence about the rejected artifacts, None where there are none."""
+        rejected = [artifact for artifact in self.artifacts if artifact.rejected]
+        return " ".join(f"{artifact.path} {artifact.rejected}" for artifact in rejected) or None
+
+    def to_dict(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {"name": self.metric_name, "torch": self.torch_metric}
+        differences: dict[str, Any] = {}
+        if self.larq_agreement is not None:
+            differences["larq"] = self.larq_agreement.max_abs_diff
+        for artifact in self.artifacts:
+            metrics[artifact.key] = artifact.metric
+            differences[artifact.key] = artifact.agreement.max_abs_diff
+        return {
+            "name": self.metadata.name,
+            "source": {"path": self.source, "sha256": self.source_sha256},
+            "config": self.config.to_dict(),
+            "metadata": self.metadata.to_dict(),
+            "check": self.check,
+            "metrics": metrics,
+            "max_abs_heatmap_diff": differences,
+            "artifacts": {
+                artifact.key: {
+                    "file": artifact.path.name,
+                    "bytes": artifact.size_bytes,
+                    "sha256": artifact.sha256,
+                    "ops": artifact.ops,
+                    "agreement": artifact.agreement.to_dict(),
+                    "rejected": artifact.rejected,
+                }
+                for artifact in self.artifacts
+            },
+            "seconds": self.seconds,
+            "versions": _versions(),
+        }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

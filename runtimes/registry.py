@@ -1,0 +1,67 @@
+"""From a model to the runtime that runs it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.model.zoo import bundled_names
+from bihrnet_edge.runtimes.base import Runner
+from bihrnet_edge.runtimes.tflite_file import read_tflite
+
+#: Runtime name to the module and class behind it, and the suffix of the files it runs.
+_RUNTIMES = {
+    "torch": ("torch_runtime", "TorchRunner", ".pt"),
+    "lce": ("lce_runtime", "LceRunner", ".tflite"),
+    "litert": ("litert_runtime", "LitertRunner", ".tflite"),
+    "onnxruntime": ("onnx_runtime", "OnnxRunner", ".onnx"),
+}
+RUNTIMES = tuple(_RUNTIMES)
+_SUFFIXES = (".pt", ".pth", ".onnx", ".tflite")
+
+
+def kind_of(model: str) -> str:
+    """``.pt`` (a checkpoint or the name of a bundled one), ``.onnx`` or ``.tflite``.
+
+    Raises:
+        UserError: it is neither a bundled name nor a path with such a suffix.
+    """
+    names = bundled_names()
+    if model in names:
+        return ".pt"
+    suffix = Path(model).suffix.lower()
+    if suffix not in _SUFFIXES or Path(model).is_dir():
+        known = f", or the name of a bundled checkpoint: {', '.join(names)}" if names else ""
+        raise UserError(f"{model} is no model that bihrnet-edge knows; give a .pt, .onnx or .tflite file{known}.")
+    return ".pt" if suffix == ".pth" else suffix
+
+
+def runtime_for(model: str) -> str:
+    """The runtime that runs a model unless another is asked for; errors as in :func:`open_runner`."""
+    kind = kind_of(model)
+    if kind == ".tflite":
+        return "lce" if read_tflite(Path(model)).needs_lce else "litert"
+    return "torch" if kind == ".pt" else "onnxruntime"
+
+
+def open_runner(model: str, threads: int = 1, runtime: str | None = None) -> Runner:
+    """Open a model.
+
+    Args:
+        model: a checkpoint (``.pt``), the name of a bundled one, an ``.onnx`` or a ``.tflite`` file.
+        threads: threads for one inference.
+        runtime: one of :data:`RUNTIMES`; chosen from the file unless given.
+
+    Raises:
+        UserError: the file is missing, damaged, without our metadata, of the wrong kind for the runtime, or
+            the runtime is not installed.
+    """
+    chosen = runtime or runtime_for(model)
+    if chosen not in _RUNTIMES:
+        raise UserError(f"there is no runtime {chosen!r}; choose one of {', '.join(RUNTIMES)}.")
+    module, name, suffix = _RUNTIMES[chosen]
+    if kind_of(model) != suffix:
+        raise UserError(f"the runtime {chosen} runs {suffix} files, not {model}; choose another runtime.")
+    runner: Runner = getattr(importlib.import_module(f"bihrnet_edge.runtimes.{module}"), name)(model, threads)
+    return runner

@@ -1,0 +1,68 @@
+"""Multiply-accumulates and parameters of a ``.tflite`` file."""
+
+from __future__ import annotations
+
+import math
+
+from bihrnet_edge.runtimes.tflite_file import Operator, TfliteFile, flex_options
+from bihrnet_edge.runtimes.work import Work
+
+_BITS_PER_WORD = 32
+_BIAS_INPUT = 2
+_THRESHOLD_INPUT = 4  # of LceBconv2d: input, filter, multiplier, bias, thresholds
+
+
+def work_of(file: TfliteFile) -> Work:
+    """Of the file's first graph; a constant that two operators share is counted once.
+
+    Raises:
+        FlatbufferError, IndexError, KeyError: an operator lacks what it needs.
+    """
+    total = Work(0, 0, 0, 0)
+    counted: set[int] = set()
+    for op in file.operators:
+        binary, real, binary_weights = _operator(file, op)
+        real_weights = 0
+        if binary_weights and (buffer := file.tensors[op.inputs[1]].buffer) not in counted:
+            counted.add(buffer)
+        else:
+            binary_weights = 0
+        for place, index in enumerate(op.inputs):
+            tensor = file.tensors[index] if index >= 0 else None
+            if tensor is None or tensor.data is None or tensor.buffer in counted:
+                continue
+            # int32 holds shapes and indices, except as a convolution's bias or as LCE's thresholds
+            trained = tensor.dtype in ("float32", "float16", "int8", "uint8") or (
+                tensor.dtype == "int32" and place == {"LceBconv2d": _THRESHOLD_INPUT}.get(op.name, _BIAS_INPUT) and real
+            )
+            if trained:
+                counted.add(tensor.buffer)
+                real_weights += tensor.data.size
+        total += Work(binary, real, binary_weights, real_weights)
+    return total
+
+
+def _operator(file: TfliteFile, op: Operator) -> tuple[int, int, int]:
+    """Binary MACs, other MACs and binary weights of one operator."""
+
+    def shape(index: int) -> tuple[int, ...]:
+        return file.tensors[index].shape
+
+    if op.name == "LceBconv2d":
+        channels_out, height, width, words = shape(op.inputs[1])
+        channels = int(flex_options(op)["channels_in"])
+        groups = max(1, -(-channels // _BITS_PER_WORD) // words)
+        weights = channels_out * height * width * (channels // groups)
+        count, rows, columns = shape(op.outputs[0])[:3]  # the fourth counts words where the output is bitpacked
+        return count * rows * columns * weights, 0, weights
+    if op.name == "CONV_2D":
+        return 0, math.prod(shape(op.outputs[0])) * math.prod(shape(op.inputs[1])[1:]), 0
+    if op.name == "DEPTHWISE_CONV_2D":
+        _, height, width, _ = shape(op.inputs[1])
+        return 0, math.prod(shape(op.outputs[0])) * height * width, 0
+    if op.name == "FULLY_CONNECTED":
+        return 0, math.prod(shape(op.outputs[0])) * shape(op.inputs[1])[-1], 0
+    if op.name == "TRANSPOSE_CONV":
+        channels_out, height, width, _ = shape(op.inputs[1])
+        return 0, math.prod(shape(op.inputs[2])) * channels_out * height * width, 0
+    return 0, 0, 0

@@ -1,0 +1,99 @@
+"""Crop geometry against an independent sampling of a picture whose pixel values are their coordinates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.pose.crop import Crop, box_to_crop, crop_image, normalise, read_image
+
+coordinates = st.floats(-500, 500)
+lengths = st.floats(1, 500)
+
+
+@given(coordinates, coordinates, lengths, lengths, coordinates, coordinates)
+def test_to_image_inverts_to_input(cx: float, cy: float, w: float, h: float, x: float, y: float) -> None:
+    crop = Crop(cx, cy, w, h)
+    there = crop.to_input([x, y], (256, 192))
+    assert crop.to_image(there, (256, 192)) == pytest.approx([x, y], abs=1e-6)
+    assert crop.to_input([cx, cy], (256, 192)) == pytest.approx([96, 128], abs=1e-6)
+
+
+@given(coordinates, coordinates, lengths, lengths, st.sampled_from([0.75, 1.0, 2.0]), st.floats(1, 2))
+def test_crop_contains_the_box_at_the_input_aspect(
+    x: float, y: float, w: float, h: float, aspect: float, padding: float
+) -> None:
+    crop = box_to_crop((x, y, w, h), aspect, padding)
+    assert crop.width / crop.height == pytest.approx(aspect)
+    assert crop.width >= w * padding * (1 - 1e-9)
+    assert crop.height >= h * padding * (1 - 1e-9)
+    assert min(crop.width / w, crop.height / h) == pytest.approx(padding)
+    assert (crop.center_x, crop.center_y) == pytest.approx((x + w / 2, y + h / 2))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 5), (0, 0, 5, -1), (float("nan"), 0, 5, 5), (0, 0, float("inf"), 5)])
+def test_box_without_area(box: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="no area"):
+        box_to_crop(box, 0.75)
+
+
+@given(st.floats(40, 80), st.floats(40, 80), st.floats(20, 60), st.floats(20, 60))
+def test_pixels_land_where_coordinates_say(cx: float, cy: float, w: float, h: float) -> None:
+    """Red is x and green is y, so a resampled pixel tells where it came from."""
+    ramp = np.zeros((128, 128, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(128)[None, :], np.arange(128)[:, None]
+    crop = Crop(cx, cy, w, h)
+    got = crop_image(ramp, crop, 16, 12).astype(float)
+    y, x = np.mgrid[0:16, 0:12]
+    expected = crop.to_image(np.stack([x, y], axis=-1), (16, 12))
+    inside = ((expected >= 1) & (expected <= 126)).all(axis=-1)
+    assert np.abs(got[..., :2] - expected)[inside].max(initial=0) <= 1.0  # rounding to 8 bits
+
+
+def test_outside_is_black() -> None:
+    white = np.full((10, 10, 3), 255, np.uint8)
+    got = crop_image(white, Crop(0, 0, 20, 20), 20, 20)
+    assert got[:9, :9].max() == 0
+    assert got[11:, 11:].min() == 255
+
+
+def test_normalise() -> None:
+    pixels = np.array([[[[0, 128, 255]]]], np.uint8)
+    got = normalise(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    expected = (np.array([0, 128, 255]) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert got.dtype == np.float32
+    assert got[0, 0, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_read_image_turns_upright_only_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.new("RGB", (20, 10), "red").save(path, exif=exif)
+    assert read_image(path).shape == (10, 20, 3)
+    assert read_image(path, upright=True).shape == (20, 10, 3)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an image", "truncated"])
+def test_unreadable_image_is_named(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "b.png"
+    if content == "truncated":
+        Image.effect_noise((64, 64), 80).save(path)
+        path.write_bytes(path.read_bytes()[:500])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"b\.png"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new(mode, (4, 3)).save(path)
+    assert read_image(path).shape == (3, 4, 3)

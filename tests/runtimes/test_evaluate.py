@@ -1,0 +1,181 @@
+"""Estimator and evaluation, with a network that finds dots of known colours instead of joints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.data.person import Person
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.pose.keypoints import COCO, LSP, KeypointSet
+from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.runtimes.base import Runner
+from bihrnet_edge.runtimes.estimator import PoseEstimator
+from bihrnet_edge.runtimes.evaluate import evaluate
+
+BODY = KeypointSet("body", ("right_shoulder", "left_hip", "left_wrist"), ((0, 1),))
+SIGMA = 8.0
+
+
+class DotRunner(Runner):
+    """Heatmap k is the brightness of colour k at every fourth pixel."""
+
+    name = "dots"
+    batch = None
+
+    def __init__(self) -> None:
+        self.metadata = PoseMetadata("dots", 128, 96, BODY, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        self.calls: list[int] = []
+
+    def prepare(self, images: NDArray[np.float32]) -> None:
+        self.images = images
+        self.calls.append(len(images))
+
+    def invoke(self) -> None:
+        self.output = self.images[:, ::4, ::4].transpose(0, 3, 1, 2).copy()
+
+    def heatmaps(self) -> NDArray[np.float32]:
+        return self.output
+
+
+def picture(points: NDArray[np.float64], width: int = 300, height: int = 200) -> NDArray[np.uint8]:
+    """Soft dots, one colour channel per joint, whose maxima lie at the points."""
+    x, y = np.arange(width), np.arange(height)[:, None]
+    channels = [255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA**2)) for px, py in points]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def test_finds_points_in_image_pixels() -> None:
+    boxes = [(20, 30, 60, 120), (150, 10, 140, 150)]
+    points = np.array([[180.0, 60.0], [230.0, 100.0], [260.0, 40.0]])
+    poses = PoseEstimator(DotRunner()).predict(picture(points), boxes)
+    assert poses.shape == (2, 3, 3)
+    assert poses.dtype == np.float32
+    # A heatmap pixel of the second box is 1.25 * 150 / 32 = 6 image pixels; a quarter-pixel shift halves the error.
+    assert abs(poses[1, :, :2] - points).max() < 3
+    assert poses[1, :, 2].min() > 0.9
+    assert poses[0, :, 2].max() < 0.2  # nothing in the first box
+
+
+def test_moves_with_the_picture() -> None:
+    points = np.array([[80.0, 60.0], [110.0, 100.0], [95.0, 140.0]])
+    estimator, box, shift = PoseEstimator(DotRunner()), np.array([50.0, 40.0, 80, 120]), np.array([100, 20])
+    here = estimator.predict(picture(points), box)
+    there = estimator.predict(picture(points + shift), box + np.array([*shift, 0, 0]))
+    np.testing.assert_allclose(there[..., :2] - here[..., :2], np.broadcast_to(shift, (1, 3, 2)), atol=1e-3)
+
+
+def test_many_and_no_boxes() -> None:
+    runner = DotRunner()
+    estimator, image = PoseEstimator(runner), picture(np.array([[50.0, 50.0]] * 3))
+    boxes = np.tile([20.0, 20, 60, 80], (11, 1))
+    poses = estimator.predict(image, boxes)
+    assert runner.calls == [8, 3]
+    np.testing.assert_array_equal(poses, np.repeat(poses[:1], 11, axis=0))
+    assert estimator.predict(image, np.empty((0, 4))).shape == (0, 3, 3)
+
+
+def test_bad_arguments() -> None:
+    estimator = PoseEstimator(DotRunner())
+    with pytest.raises(UserError, match="has no area"):
+        estimator.predict(picture(np.zeros((3, 2))), [[0, 0, 0, 5]])
+    with pytest.raises(ValueError, match="not uint8"):
+        estimator.predict(np.zeros((4, 4, 3), np.float32), [[0, 0, 4, 4]])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> PoseDataset:
+    """Five people on two pictures, taken in turns; what is labelled is where the dots are."""
+    rng = np.random.default_rng(0)
+    people = []
+    layouts = {}
+    for name in ("a.png", "b.png"):
+        layouts[name] = np.array([[60.0, 50.0], [110.0, 130.0], [150.0, 60.0]]) + rng.uniform(0, 40, (1, 2))
+        Image.fromarray(picture(layouts[name])).save(tmp_path / name)
+    for index in range(5):
+        name = "ab"[index % 2] + ".png"
+        points = layouts[name].astype(np.float32)
+        low, high = points.min(axis=0), points.max(axis=0)
+        people.append(Person(tmp_path / name, index % 2, index, (*low, *(high - low)), points, np.ones(3, bool)))
+    return PoseDataset("dots", BODY, people, {"crowd": 2})
+
+
+def test_perfect_network_scores_100(dataset: PoseDataset) -> None:
+    runner, done = DotRunner(), []
+    result = evaluate(runner, dataset, batch=2, progress=lambda *counts: done.append(counts))
+    assert (result.metric, result.value, result.people) == ("PCK@0.2", 100.0, 5)
+    assert result.per_joint == {"right_shoulder": 100.0, "left_hip": 100.0, "left_wrist": 100.0}
+    assert result.skipped == {"crowd": 2}
+    assert done == [(2, 5), (4, 5), (5, 5)]
+    assert runner.calls == [2, 2, 1]
+    for person, pose in zip(dataset.people, result.predictions, strict=True):  # the data set's order
+        assert abs(pose[:, :2] - person.keypoints).max() < 3
+
+
+def test_mistakes_count(dataset: PoseDataset) -> None:
+    wrong = dataset.people[3].keypoints.copy()
+    wrong[2] += 100
+    people = [*dataset.people[:3], dataclasses.replace(dataset.people[3], keypoints=wrong), dataset.people[4]]
+    result = evaluate(DotRunner(), dataclasses.replace(dataset, people=people))
+    assert result.per_joint["left_wrist"] == 80.0
+    assert result.value == pytest.approx(100 * 14 / 15)
+
+
+def test_people_without_a_torso_are_reported(dataset: PoseDataset) -> None:
+    people = [dataclasses.replace(p, visible=np.array([True, i > 0, True])) for i, p in enumerate(dataset.people)]
+    result = evaluate(DotRunner(), dataclasses.replace(dataset, people=people))
+    assert result.skipped == {"crowd": 2, "no reference length": 1}
+    assert result.people == 5
+    everyone = [dataclasses.replace(p, visible=np.array([True, False, True])) for p in dataset.people]
+    values = evaluate(DotRunner(), dataclasses.replace(dataset, people=everyone)).to_dict()
+    assert values["value"] is None
+    assert values["per_joint"]["left_hip"] is None
+    json.dumps(values, allow_nan=False)
+
+
+def test_limit(dataset: PoseDataset) -> None:
+    result = evaluate(DotRunner(), dataset, limit=3)
+    assert (result.people, len(result.predictions)) == (3, 3)
+    assert not math.isnan(result.value)
+    for arguments in ({"limit": 0}, {"batch": 0}):
+        with pytest.raises(UserError, match="1 or more"):
+            evaluate(DotRunner(), dataset, **arguments)
+
+
+def test_joints_must_be_the_models(dataset: PoseDataset) -> None:
+    other = KeypointSet("other", ("right_shoulder", "left_wrist", "left_hip"))
+    with pytest.raises(UserError, match=r"joint 1 is 'left_hip' in the model \(body\) and 'left_wrist'"):
+        evaluate(DotRunner(), dataclasses.replace(dataset, keypoints=other))
+    for known, count in ((COCO, 17), (LSP, 14)):
+        with pytest.raises(UserError, match=f"predicts 3 joints .* labels {count}"):
+            evaluate(DotRunner(), dataclasses.replace(dataset, keypoints=known))
+
+
+def test_unreadable_image_is_named(dataset: PoseDataset) -> None:
+    path = dataset.people[1].image_path
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"b\.png"):
+        evaluate(DotRunner(), dataset)
+
+
+def test_real_runner_end_to_end(shared_data: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
+    """Random weights score badly, but two runtimes of one network score the same."""
+    from bihrnet_edge.data.dataset import load_annotations
+    from bihrnet_edge.runtimes.registry import open_runner
+
+    folder = shared_data / "lspet"
+    data = load_annotations(folder / "person_keypoints_val.json", folder / "images")
+    results = []
+    for model in (tiny_checkpoint, tiny_onnx):
+        with open_runner(str(model)) as runner:
+            results.append(evaluate(runner, data, limit=20))
+    assert results[0].value == pytest.approx(results[1].value)
+    np.testing.assert_allclose(results[0].predictions, results[1].predictions, rtol=1e-3, atol=1e-3)

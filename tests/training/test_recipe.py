@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.training.recipe import load_recipe
+
+GOOD: dict[str, Any] = {
+    "name": "r",
+    "preset": "bihrnet-small",
+    "train_annotations": "train.json",
+    "train_images": "images",
+    "val_annotations": "val.json",
+    "val_images": "images",
+    "phases": [
+        {"name": "a", "network": "twin", "size": [64, 64], "epochs": 1, "losses": {"awing": 1}},
+        {"name": "b", "network": "binary", "size": [64, 32], "epochs": 1, "losses": {"teacher_kl": 1}, "teacher": "a"},
+    ],
+}  # fmt: skip
+
+
+def _write(folder: Path, content: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(_write(tmp_path, GOOD))
+    assert recipe.train_images == tmp_path / "images"
+    assert recipe.phases[1].size == (64, 32)
+    assert recipe.model_config(14, "twin").binary is False
+    assert recipe.model_config(14, "binary-activations").binary is True
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"preset": "vgg"}, "vgg"),
+        ({"phases": []}, "phases"),
+        ({"phases": [3]}, "phase 1"),
+        ({"seed": "x"}, "seed"),
+        ({"augmentation": {"zoom": 1}}, "zoom"),
+        ({"phases": [GOOD["phases"][0] | {"size": [60, 64]}]}, "size"),
+        ({"phases": [GOOD["phases"][0] | {"size": 64}]}, "size"),
+        ({"phases": [GOOD["phases"][0] | {"losses": {"l1": 1}}]}, "l1"),
+        ({"phases": [GOOD["phases"][0] | {"losses": {"mse": "x"}}]}, "mse"),
+        ({"phases": [GOOD["phases"][0] | {"losses": {}}]}, "losses"),
+        ({"phases": [GOOD["phases"][0] | {"epochs": 0}]}, "epochs"),
+        ({"phases": [GOOD["phases"][0] | {"batch": 1}]}, "batch"),
+        ({"phases": [GOOD["phases"][0] | {"learning_rate": -1}]}, "learning_rate"),
+        ({"phases": [GOOD["phases"][0] | {"network": "ternary"}]}, "ternary"),
+        ({"phases": [GOOD["phases"][0] | {"losses": {"teacher_kl": 1}}]}, "teacher"),
+        ({"phases": [GOOD["phases"][0], GOOD["phases"][0]]}, "distinct"),
+        ({"phases": [GOOD["phases"][1], GOOD["phases"][0]]}, "earlier phase"),
+    ],
+)
+def test_errors_name_the_key(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        load_recipe(_write(tmp_path, GOOD | change))
+
+
+def test_missing_key_and_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="preset"):
+        load_recipe(_write(tmp_path, {k: v for k, v in GOOD.items() if k != "preset"}))
+    with pytest.raises(UserError, match="not YAML"):
+        load_recipe(_write(tmp_path, "a: [1"))
+    with pytest.raises(UserError, match="mapping"):
+        load_recipe(_write(tmp_path, "- 1"))
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="not YAML"):
+        load_recipe(_write(tmp_path, "!!python/object/apply:os.mkdir ['x']"))
