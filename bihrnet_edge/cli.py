@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -20,18 +20,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# Typer reads these annotations at run time; Optional is what it understands on Python 3.10.
-ModelArgument = Annotated[str, typer.Argument(help="Checkpoint (.pt) or the name of a bundled one.", show_default=False)]
+ModelArgument = Annotated[
+    str, typer.Argument(help="Checkpoint (.pt) or the name of a bundled one.", show_default=False)
+]
 AnyModelArgument = Annotated[
     str, typer.Argument(help="Checkpoint, bundled name, .lce.tflite, .tflite or .onnx.", show_default=False)
 ]
-JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Also write the result to this file.")]  # noqa: UP007, UP045
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 PresetOption = Annotated[
-    Optional[str],  # noqa: UP007, UP045
+    str | None,
     typer.Option("--preset", help="Architecture of a bare state_dict, e.g. bihrnet-w32."),
 ]
 RuntimeOption = Annotated[
-    Optional[str],  # noqa: UP007, UP045
+    str | None,
     typer.Option("--runtime", help="torch, lce, litert or onnxruntime; chosen from the file unless given."),
 ]
 
@@ -42,11 +43,11 @@ def export(
     target: Annotated[list[str], typer.Option("--target", help="lce-arm64 or onnx; may be repeated.")] = ["lce-arm64"],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", help="Folder for the artifacts.")] = Path("out"),
     check_annotations: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Path | None,
         typer.Option(help="COCO or MPII annotations to check the accuracy on."),
     ] = None,
-    check_images: Annotated[Optional[Path], typer.Option(help="Folder of their images.")] = None,  # noqa: UP007, UP045
-    check_limit: Annotated[Optional[int], typer.Option(min=1, help="Check on the first N people only.")] = None,  # noqa: UP007, UP045
+    check_images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    check_limit: Annotated[int | None, typer.Option(min=1, help="Check on the first N people only.")] = None,
     max_drop: Annotated[
         float, typer.Option(min=0.0, help="Points of the metric that an artifact may lose; past it, exit code 3.")
     ] = 0.5,
@@ -67,26 +68,24 @@ def export(
         check = CheckSet(check_annotations, check_images, check_limit, max_drop)
     with progress_steps() as step:
         report = export_checkpoint(model, target, out, check=check, preset=preset, step=step)
-    rows = []
-    for artifact in report.artifacts:
-        agreement = artifact.agreement
-        metric = f"{artifact.metric:.2f}" if artifact.metric is not None else "-"
-        rows.append(
-            [
-                str(artifact.path),
-                megabytes(artifact.bytes),
-                f"{agreement.max_abs_diff:.1e}",
-                f"{min(agreement.correlations):.6f}",
-                f"{100 * agreement.keypoints_within:.1f} %",
-                metric,
-            ]
-        )
-    print_table(
-        f"{report.name}: compared with torch on {report.images} images"
-        + (f"; torch {report.metric_name} {report.torch_metric:.2f}" if report.torch_metric is not None else ""),
-        ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", report.metric_name or "metric"],
-        rows,
+    rows = [
+        [
+            str(artifact.path),
+            megabytes(artifact.size_bytes),
+            f"{artifact.agreement.max_abs_diff:.1e}",
+            f"{min(artifact.agreement.correlations):.6f}",
+            f"{100 * artifact.agreement.keypoints_within:.1f} %",
+            "-" if artifact.metric is None else f"{artifact.metric:.2f}",
+        ]
+        for artifact in report.artifacts
+    ]
+    compared = (
+        f"{report.metadata.name}: compared with torch on {len(report.artifacts[0].agreement.correlations)} images"
     )
+    if report.torch_metric is not None:
+        compared += f"; torch {report.metric_name} {report.torch_metric:.2f}"
+    columns = ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", report.metric_name or "metric"]
+    print_table(compared, columns, rows)
     typer.echo(f"report: {report.path}")
     if report.failure:
         raise AccuracyGateError(report.failure)
@@ -101,9 +100,20 @@ def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
     info = inspect_artifact(artifact)
     if json is not None:
         write_json(json, info.to_dict())
-    rows = [["kind", info.kind], ["file", megabytes(info.bytes)]]
-    rows += [[label, value] for label, value in info.summary()]
+    rows = [["kind", info.kind], ["file", megabytes(info.size_bytes)]]
+    rows += [["input", f"{t.name} {list(t.shape)} {t.dtype}"] for t in info.inputs]
+    rows += [["output", f"{t.name} {list(t.shape)} {t.dtype}"] for t in info.outputs]
+    if info.metadata is not None:
+        joints = info.metadata.keypoints
+        rows.append(["model", f"{info.metadata.name}, {len(joints)} joints ({joints.name})"])
+    if info.work is not None:
+        rows.append(["binary MACs", f"{info.work.binary_macs / 1e6:.1f} M"])
+        rows.append(["float MACs", f"{info.work.float_macs / 1e6:.1f} M"])
+        rows.append(["binary parameters", f"{info.work.binary_parameters:,}"])
+        rows.append(["float parameters", f"{info.work.float_parameters:,}"])
     print_table(artifact, ["", ""], rows)
+    for note in info.notes:
+        typer.echo(f"note: {note}")
     if info.ops:
         ops = sorted(info.ops.items(), key=lambda item: (-item[1], item[0]))
         print_table("ops", ["op", "count"], [[name, str(count)] for name, count in ops])
@@ -114,7 +124,7 @@ def evaluate(
     model: AnyModelArgument,
     annotations: Annotated[Path, typer.Option(help="COCO or MPII annotation file.", show_default=False)],
     images: Annotated[Path, typer.Option(help="Folder of its images.", show_default=False)],
-    limit: Annotated[Optional[int], typer.Option(min=1, help="Only the first N people.")] = None,  # noqa: UP007, UP045
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N people.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 2,
     runtime: RuntimeOption = None,
     preset: PresetOption = None,
@@ -128,19 +138,17 @@ def evaluate(
 
     dataset = load_annotations(annotations, images)
     with progress_steps() as step, open_runner(model, threads, runtime, preset=preset) as runner:
+        used = runner.name
         with step(f"eval {model} on {dataset.name}") as advance:
             result = run(runner, dataset, limit=limit, progress=advance)
-    rows = [
-        [name, "-" if value != value else f"{value:.2f}"]
-        for name, value in zip(dataset.keypoints.keypoints, result.per_joint, strict=True)
-    ]
+    rows = [[name, "-" if value != value else f"{value:.2f}"] for name, value in result.per_joint.items()]
     rows.append(["all", f"{result.value:.2f}"])
-    print_table(f"{result.metric} of {result.people} people, {runner.name}", ["joint", result.metric], rows)
+    print_table(f"{result.metric} of {result.people} people, {used}", ["joint", result.metric], rows)
     for reason, count in sorted(result.skipped.items()):
         typer.echo(f"skipped: {count} ({reason})")
     typer.echo(f"{result.people / result.seconds:.1f} people/s")
     if json is not None:
-        write_json(json, result.to_dict() | {"model": model, "runtime": runner.name})
+        write_json(json, result.to_dict() | {"model": model, "runtime": used})
 
 
 @app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")
@@ -149,8 +157,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures; each is taken as one person.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the JSON and the pictures.")] = Path("out"),
     box: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
-        typer.Option("--box", help="A person as x,y,width,height in pixels; may be repeated. Whole picture unless given."),
+        list[str] | None,
+        typer.Option(
+            "--box", help="A person as x,y,width,height in pixels; may be repeated. Whole picture unless given."
+        ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Draw joints whose heatmap peak is at least this.")] = 0.1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 2,
@@ -184,6 +194,7 @@ def bench(
 ) -> None:
     """Time one inference of every model, without pre- and postprocessing."""
     from bihrnet_edge.console import print_table, progress_steps, write_json
+    from bihrnet_edge.runtimes.bench import BenchResult
     from bihrnet_edge.runtimes.bench import bench as run
 
     try:
@@ -191,13 +202,19 @@ def bench(
     except ValueError as error:
         raise UserError(f"--threads is {threads!r}; give numbers separated by commas, e.g. 1,2.") from error
     with progress_steps() as step, step("bench") as advance:
-        results = run(artifacts, counts, runs, warmup, runtime=runtime, progress=advance)
+        done: list[BenchResult] = []
+
+        def count(result: BenchResult) -> None:
+            done.append(result)
+            advance(len(done), len(artifacts) * len(counts))
+
+        results = run(artifacts, counts, runs, warmup, runtime, count)
     print_table(
         f"one inference, {runs} runs",
         ["artifact", "runtime", "threads", "min ms", "p50 ms", "p90 ms", "peak MiB"],
         [
-            [r.artifact, r.runtime, str(r.threads), f"{r.min_ms:.2f}", f"{r.p50_ms:.2f}", f"{r.p90_ms:.2f}",
-             f"{r.peak_mib:.0f}"]
+            [r.model, r.runtime, str(r.threads), f"{r.min_ms:.2f}", f"{r.p50_ms:.2f}", f"{r.p90_ms:.2f}",
+             f"{r.peak_rss_mib:.0f}"]
             for r in results
         ],
     )  # fmt: skip
@@ -208,8 +225,10 @@ def bench(
 @app.command(epilog="Example: `bihrnet-edge train recipe.yaml --out runs/mine`")
 def train(
     config: Annotated[Path, typer.Argument(help="Recipe (YAML).", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; started again it goes on there.")] = Path("runs/default"),
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; all unless given.")] = None,  # noqa: UP007, UP045
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; started again it goes on there.")] = Path(
+        "runs/default"
+    ),
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all unless given.")] = None,
 ) -> None:
     """Train by a recipe; stopped and started again on the same folder it resumes."""
     from bihrnet_edge.training.command import run_recipe
@@ -225,7 +244,9 @@ def doctor(json: JsonOption = None) -> None:
     from bihrnet_edge.doctor import examine
 
     report = examine()
-    print_table("installed", ["package", "version"], [[name, version or "-"] for name, version in report.packages.items()])
+    print_table(
+        "installed", ["package", "version"], [[name, version or "-"] for name, version in report.packages.items()]
+    )
     rows = [
         [task.name, "yes" if not task.missing else "no", task.install if task.missing else ""] for task in report.tasks
     ]
@@ -245,7 +266,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 

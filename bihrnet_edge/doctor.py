@@ -15,7 +15,10 @@ _TRAIN = ("torch", "pyyaml")
 _TASKS = {
     "run .onnx": (("onnxruntime",), "pip install bihrnet-edge"),
     "run .tflite with built-in ops": (("ai-edge-litert",), "pip install bihrnet-edge"),
-    "run .lce.tflite (LCE's interpreter)": (("larq-compute-engine", "tensorflow"), 'pip install "bihrnet-edge[export]"'),
+    "run .lce.tflite (LCE's interpreter)": (
+        ("larq-compute-engine", "tensorflow"),
+        'pip install "bihrnet-edge[export]"',
+    ),
     "run checkpoints": (("torch",), 'pip install "bihrnet-edge[export]"'),
     "export --target lce-arm64": (
         ("torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine"),
@@ -58,8 +61,7 @@ def examine() -> DoctorReport:
     """Look at the installed packages and the machine."""
     packages = {name: _installed(name) for name in dict.fromkeys(("bihrnet-edge", *_BASE, *_EXPORT, *_TRAIN))}
     tasks = [
-        Task(name, tuple(p for p in needs if packages[p] is None), install)
-        for name, (needs, install) in _TASKS.items()
+        Task(name, tuple(p for p in needs if packages[p] is None), install) for name, (needs, install) in _TASKS.items()
     ]
     machine = {
         "python": platform.python_version(),

@@ -34,9 +34,7 @@ def synthetic_images(metadata: PoseMetadata, count: int, seed: int = 0) -> Image
     return pictures.astype(np.float32)
 
 
-def compare_on_images(
-    reference: Runner, candidates: Mapping[str, Runner], images: Images
-) -> dict[str, Agreement]:
+def compare_on_images(reference: Runner, candidates: Mapping[str, Runner], images: Images) -> dict[str, Agreement]:
     """Agreement of each candidate's heatmaps with the reference's."""
     agreements = {name: Agreement(reference.metadata.heatmap_stride) for name in candidates}
     for start in range(0, len(images), _BATCH):

@@ -70,7 +70,7 @@ class FoldedConv(nn.Module):
         self.register_buffer("bias", bias.float())
         self.register_buffer("slope", act.weight.detach())
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         if self.beta is not None:
             x = (x < self.beta).to(x.dtype)
         kernel = int(self.weight.shape[-1])

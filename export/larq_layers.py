@@ -14,11 +14,11 @@ class Threshold(tf_keras.layers.Layer):  # type: ignore[misc]
     Stored negated, as ``x + (-beta)``: an addition of a constant is what converters fold.
     """
 
-    def build(self, input_shape: Any) -> None:  # noqa: D102
+    def build(self, input_shape: Any) -> None:
         self.negative_beta = self.add_weight("negative_beta", shape=(int(input_shape[-1]),), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs: Any) -> Any:  # noqa: D102
+    def call(self, inputs: Any) -> Any:
         return inputs + self.negative_beta
 
 
@@ -30,10 +30,10 @@ class ChannelSlice(tf_keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.start, self.stop = start, stop
 
-    def call(self, inputs: Any) -> Any:  # noqa: D102
+    def call(self, inputs: Any) -> Any:
         return inputs[..., self.start : self.stop]
 
-    def get_config(self) -> dict[str, Any]:  # noqa: D102
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "start": self.start, "stop": self.stop}
 
 
@@ -45,8 +45,8 @@ class Scale(tf_keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.factor = factor
 
-    def call(self, inputs: Any) -> Any:  # noqa: D102
+    def call(self, inputs: Any) -> Any:
         return inputs * tf.constant(self.factor, inputs.dtype)
 
-    def get_config(self) -> dict[str, Any]:  # noqa: D102
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}

@@ -201,8 +201,9 @@ class LarqBuilder:
             layer = larq.layers.QuantConv2D(
                 channels,
                 size,
-                input_quantizer="approx_sign",
-                kernel_quantizer="magnitude_aware_sign",
+                # Named, as Larq would otherwise number them through the whole process.
+                input_quantizer=larq.quantizers.ApproxSign(name="approx_sign"),
+                kernel_quantizer=larq.quantizers.MagnitudeAwareSign(name="magnitude_aware_sign"),
                 kernel_constraint="weight_clip",
                 pad_values=1.0,
                 **options,

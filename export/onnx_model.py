@@ -69,6 +69,7 @@ def trace_to_onnx(model: nn.Module, shape: tuple[int, int, int]) -> bytes:
         # Python numbers are meant to become constants: only the batch is dynamic.
         warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
         warnings.filterwarnings("ignore", message="Constant folding")
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
         torch.onnx.export(
             model,
             (torch.zeros(1, *shape),),

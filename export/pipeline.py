@@ -123,8 +123,7 @@ def export_checkpoint(
             comparison = _compare(reference, runners, checkpoint.metadata, dataset, check, advance)
         stack.close()  # a runtime may keep its file open, which some systems do not rename
         artifacts = tuple(
-            _publish(target, paths[target.key], out, comparison, check.max_drop if check else None)
-            for target in chosen
+            _publish(target, paths[target.key], out, comparison, check.max_drop if check else None) for target in chosen
         )
 
     accepted = all(artifact.rejected is None for artifact in artifacts)

@@ -10,9 +10,40 @@ from numpy.typing import ArrayLike, NDArray
 
 from bihrnet_edge.pose.crop import Crop, box_to_crop, crop_image, normalise
 from bihrnet_edge.pose.heatmaps import decode
+from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Heatmaps, Images, Runner
 
 _DEFAULT_BATCH = 8
+
+
+def crop_inputs(image: NDArray[np.uint8], boxes: ArrayLike, metadata: PoseMetadata) -> tuple[Images, list[Crop]]:
+    """The network's input for each box ``(x, y, width, height)``: ``(P, H, W, 3)``, and where it was cut.
+
+    Raises:
+        UserError: a box has no area.
+        ValueError: the image is not uint8 RGB.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"the image is {image.dtype} {image.shape}, not uint8 (H, W, 3)")
+    height, width = metadata.input_height, metadata.input_width
+    crops = [
+        box_to_crop(box, width / height, metadata.box_padding) for box in np.asarray(boxes, np.float64).reshape(-1, 4)
+    ]
+    pixels = np.empty((len(crops), height, width, 3), np.uint8)
+    for index, crop in enumerate(crops):
+        pixels[index] = crop_image(image, crop, height, width)
+    return normalise(pixels, metadata.mean, metadata.std), crops
+
+
+def poses(heatmaps: Heatmaps, crops: Sequence[Crop]) -> NDArray[np.float32]:
+    """Heatmaps ``(P, K, h, w)`` of crops to ``(P, K, 3)``: x, y in pixels of the image, and the score."""
+    points, scores = decode(heatmaps)
+    size = heatmaps.shape[2], heatmaps.shape[3]
+    located = [crop.to_image(point, size) for crop, point in zip(crops, points, strict=True)]
+    result = np.empty((*scores.shape, 3), np.float32)
+    result[..., :2] = np.array(located).reshape(points.shape)
+    result[..., 2] = scores
+    return result
 
 
 class PoseEstimator:
@@ -20,38 +51,12 @@ class PoseEstimator:
 
     Example:
         >>> estimator = PoseEstimator(open_runner("bihrnet.tflite"))
-        >>> poses = estimator.predict(read_image(Path("photo.jpg")), [[0, 0, 640, 480]])
+        >>> people = estimator.predict(read_image(Path("photo.jpg")), [[0, 0, 640, 480]])
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.metadata = runner.metadata
-
-    def inputs(self, image: NDArray[np.uint8], boxes: ArrayLike) -> tuple[Images, list[Crop]]:
-        """The network's input for each box ``(x, y, width, height)``: ``(P, H, W, 3)``, and where it was cut."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"the image is {image.dtype} {image.shape}, not uint8 (H, W, 3)")
-        metadata = self.metadata
-        height, width = metadata.input_height, metadata.input_width
-        crops = [
-            box_to_crop(box, width / height, metadata.box_padding)
-            for box in np.asarray(boxes, np.float64).reshape(-1, 4)
-        ]
-        pixels = np.empty((len(crops), height, width, 3), np.uint8)
-        for index, crop in enumerate(crops):
-            pixels[index] = crop_image(image, crop, height, width)
-        return normalise(pixels, metadata.mean, metadata.std), crops
-
-    @staticmethod
-    def poses(heatmaps: Heatmaps, crops: Sequence[Crop]) -> NDArray[np.float32]:
-        """Heatmaps ``(P, K, h, w)`` of crops to ``(P, K, 3)``: x, y in pixels of the image, and the score."""
-        points, scores = decode(heatmaps)
-        size = heatmaps.shape[2], heatmaps.shape[3]
-        located = [crop.to_image(point, size) for crop, point in zip(crops, points, strict=True)]
-        result = np.empty((*scores.shape, 3), np.float32)
-        result[..., :2] = np.array(located).reshape(points.shape)
-        result[..., 2] = scores
-        return result
 
     def predict(self, image: NDArray[np.uint8], boxes: ArrayLike) -> NDArray[np.float32]:
         """Joints of the people in ``boxes``.
@@ -70,6 +75,6 @@ class PoseEstimator:
         places = np.asarray(boxes, np.float64).reshape(-1, 4)
         parts: list[NDArray[Any]] = [np.empty((0, len(self.metadata.keypoints), 3), np.float32)]
         for start in range(0, len(places), _DEFAULT_BATCH):
-            inputs, crops = self.inputs(image, places[start : start + _DEFAULT_BATCH])
-            parts.append(self.poses(self.runner.run(inputs), crops))
+            inputs, crops = crop_inputs(image, places[start : start + _DEFAULT_BATCH], self.metadata)
+            parts.append(poses(self.runner.run(inputs), crops))
         return np.concatenate(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.data.person import Person
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.metrics.pck import metric_for
-from bihrnet_edge.pose.crop import read_image
+from bihrnet_edge.pose.crop import Crop, read_image
 from bihrnet_edge.pose.keypoints import KeypointSet
-from bihrnet_edge.runtimes.base import Runner
-from bihrnet_edge.runtimes.estimator import PoseEstimator
+from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.runtimes.base import Images, Runner
+from bihrnet_edge.runtimes.estimator import crop_inputs, poses
 
 _NO_REFERENCE = "no reference length"
 
@@ -76,6 +78,31 @@ def check_same_joints(model: KeypointSet, dataset: KeypointSet) -> None:
             )
 
 
+def person_batches(
+    people: Sequence[Person], metadata: PoseMetadata, batch: int
+) -> Iterator[tuple[list[int], Images, list[Crop]]]:
+    """Indices into ``people``, their network inputs ``(n, H, W, 3)`` and where those were cut, a batch at a time.
+
+    Ordered by image, so that each is read once.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    order = sorted(range(len(people)), key=lambda index: people[index].image_path)
+    image, loaded = np.empty((0, 0, 3), np.uint8), None
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        inputs, crops = [], []
+        for index in chosen:
+            person = people[index]
+            if person.image_path != loaded:
+                image, loaded = read_image(person.image_path), person.image_path
+            pixels, crop = crop_inputs(image, person.box, metadata)
+            inputs.append(pixels)
+            crops += crop
+        yield chosen, np.concatenate(inputs), crops
+
+
 def evaluate(
     runner: Runner,
     dataset: PoseDataset,
@@ -100,24 +127,13 @@ def evaluate(
         raise UserError(f"evaluate: limit {limit} and batch {batch} must be 1 or more.")
     started = time.perf_counter()
     people = dataset.people[:limit]
-    estimator = PoseEstimator(runner)
     predictions = np.empty((len(people), len(dataset.keypoints), 3), np.float32)
-    # By image, so that each is read once; results go back to the data set's order.
-    order = sorted(range(len(people)), key=lambda index: people[index].image_path)
-    image, loaded = np.empty((0, 0, 3), np.uint8), None
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        inputs, crops = [], []
-        for index in chosen:
-            person = people[index]
-            if person.image_path != loaded:
-                image, loaded = read_image(person.image_path), person.image_path
-            pixels, crop = estimator.inputs(image, person.box)
-            inputs.append(pixels)
-            crops += crop
-        predictions[chosen] = estimator.poses(runner.run(np.concatenate(inputs)), crops)
+    done = 0
+    for chosen, images, crops in person_batches(people, runner.metadata, batch):
+        predictions[chosen] = poses(runner.run(images), crops)
+        done += len(chosen)
         if progress is not None:
-            progress(start + len(chosen), len(order))
+            progress(done, len(people))
 
     metric = metric_for(dataset.keypoints)
     result = metric(predictions[..., :2], people)

@@ -45,13 +45,14 @@ def runtime_for(model: str) -> str:
     return "torch" if kind == ".pt" else "onnxruntime"
 
 
-def open_runner(model: str, threads: int = 1, runtime: str | None = None) -> Runner:
+def open_runner(model: str, threads: int = 1, runtime: str | None = None, *, preset: str | None = None) -> Runner:
     """Open a model.
 
     Args:
         model: a checkpoint (``.pt``), the name of a bundled one, an ``.onnx`` or a ``.tflite`` file.
         threads: threads for one inference.
         runtime: one of :data:`RUNTIMES`; chosen from the file unless given.
+        preset: architecture of a bare ``state_dict``; only a checkpoint has use for it.
 
     Raises:
         UserError: the file is missing, damaged, without our metadata, of the wrong kind for the runtime, or
@@ -63,5 +64,10 @@ def open_runner(model: str, threads: int = 1, runtime: str | None = None) -> Run
     module, name, suffix = _RUNTIMES[chosen]
     if kind_of(model) != suffix:
         raise UserError(f"the runtime {chosen} runs {suffix} files, not {model}; choose another runtime.")
-    runner: Runner = getattr(importlib.import_module(f"bihrnet_edge.runtimes.{module}"), name)(model, threads)
+    if preset is not None and suffix != ".pt":
+        raise UserError(f"--preset names the architecture of a bare state_dict; {model} is not one, leave it out.")
+    options = {} if preset is None else {"preset": preset}
+    runner: Runner = getattr(importlib.import_module(f"bihrnet_edge.runtimes.{module}"), name)(
+        model, threads, **options
+    )
     return runner

@@ -11,6 +11,9 @@ from bihrnet_edge.runtimes.base import Heatmaps, Images, Runner, check_threads, 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bihrnet_edge.model.hrnet import BiHRNet
+    from bihrnet_edge.pose.metadata import PoseMetadata
+
 INSTALL = 'install it with: pip install "bihrnet-edge[export]"'
 
 
@@ -20,17 +23,27 @@ class TorchRunner(Runner):
     name = "torch"
     batch = None
 
-    def __init__(self, model: str, threads: int = 1) -> None:
-        torch = require_module("torch", f"running the checkpoint {model}", INSTALL)
+    def __init__(self, model: str, threads: int = 1, preset: str | None = None) -> None:
+        require_module("torch", f"running the checkpoint {model}", INSTALL)
         from bihrnet_edge.model.checkpoint import load_checkpoint
 
-        self._threads = check_threads(threads)
-        checkpoint = load_checkpoint(model)
-        self.metadata = checkpoint.metadata
+        checkpoint = load_checkpoint(model, preset)
+        self._start(checkpoint.build(), checkpoint.metadata, threads)
+
+    @classmethod
+    def of(cls, network: BiHRNet, metadata: PoseMetadata, threads: int = 1) -> TorchRunner:
+        """A runner of a network in memory."""
+        runner = cls.__new__(cls)
+        runner._start(network, metadata, threads)
+        return runner
+
+    def _start(self, network: BiHRNet, metadata: PoseMetadata, threads: int) -> None:
+        import torch
+
         self._torch = torch
         # The setting belongs to the process: the runner that was opened last decides.
-        torch.set_num_threads(threads)
-        self._network = checkpoint.build().eval()
+        torch.set_num_threads(check_threads(threads))
+        self._network, self.metadata = network.eval(), metadata
         self._input: Tensor | None = None
         self._output: Tensor | None = None
 

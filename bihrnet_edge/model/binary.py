@@ -27,7 +27,8 @@ class _ApproxSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad_outputs[0] * (2.0 - 2.0 * x.abs()).clamp_min(0.0)
+        slope: Tensor = (2.0 - 2.0 * x.abs()).clamp_min(0.0)
+        return grad_outputs[0] * slope
 
 
 def approx_sign(x: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def approx_sign(x: Tensor) -> Tensor:
     Source: Bi-Real Net (Liu et al. 2018), section 3.3; Larq's ``approx_sign``.
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        return cast(Tensor, _ApproxSign.apply(x))
+        return cast(Tensor, _ApproxSign.apply(x))  # type: ignore[no-untyped-call]
     return hard_sign(x)
 
 
@@ -49,7 +50,8 @@ class _SteSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (w,) = ctx.saved_tensors
-        return grad_outputs[0] * (w.abs() <= 1.0)
+        inside: Tensor = w.abs() <= 1.0
+        return grad_outputs[0] * inside
 
 
 def magnitude_aware_sign(w: Tensor) -> Tensor:
@@ -58,7 +60,8 @@ def magnitude_aware_sign(w: Tensor) -> Tensor:
     Source: Bi-Real Net (Liu et al. 2018), section 3.3; Larq's ``magnitude_aware_sign``.
     """
     scale = w.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
-    sign = cast(Tensor, _SteSign.apply(w)) if torch.is_grad_enabled() and w.requires_grad else hard_sign(w)
+    learning = torch.is_grad_enabled() and w.requires_grad
+    sign = cast(Tensor, _SteSign.apply(w)) if learning else hard_sign(w)  # type: ignore[no-untyped-call]
     return scale * sign
 
 

@@ -76,7 +76,8 @@ class IRBottleneck(nn.Module):
         a = match_channels(x, BOTTLENECK_CHANNELS) + self.reduce(x)
         b = a + self.spatial(a)
         c = match_channels(b, self.out_channels) + self.expand(b)
-        return c + match_channels(x, self.out_channels)
+        y: Tensor = c + match_channels(x, self.out_channels)
+        return y
 
 
 class PlainBottleneck(IRBottleneck):

@@ -57,7 +57,9 @@ class ModelConfig:
         if self.width % 2:
             raise UserError(f"model config: width is {self.width}; the MS-Block splits it in two, give an even number.")
         if len(self.modules) != 3:
-            raise UserError(f"model config: modules is {self.modules!r}; give three numbers, one for each of stages 2-4.")
+            raise UserError(
+                f"model config: modules is {self.modules!r}; give three numbers, one for each of stages 2-4."
+            )
         for stage, count in enumerate(self.modules, start=2):
             check_int(f"modules of stage {stage}", count, 1, _MAX_REPEATS)
         check_int("blocks", self.blocks, 1, _MAX_REPEATS)
@@ -73,7 +75,7 @@ class ModelConfig:
             raise UserError(f"model config: binary is {self.binary!r}; give true or false.")
 
     def branch_channels(self, branch: int) -> int:
-        return self.width * 2**branch
+        return self.width << branch
 
     def twin(self) -> ModelConfig:
         """The same topology with ordinary convolutions."""

@@ -72,9 +72,7 @@ class HighResolutionModule(nn.Module):
         super().__init__()
         block = BLOCKS[config.block]
         self.branches = nn.ModuleList(
-            nn.Sequential(
-                *(block(config.branch_channels(branch), binary=config.binary) for _ in range(config.blocks))
-            )
+            nn.Sequential(*(block(config.branch_channels(branch), binary=config.binary) for _ in range(config.blocks)))
             for branch in range(branches)
         )
         self.fusion = Fusion(config, branches, outputs)

@@ -98,4 +98,5 @@ def normalise(images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[fl
     """``(pixel / 255 - mean) / std`` per channel of ``(..., 3)``."""
     scale = (1.0 / (255.0 * np.asarray(std))).astype(np.float32)
     offset = (-np.asarray(mean) / np.asarray(std)).astype(np.float32)
-    return images.astype(np.float32) * scale + offset
+    normalised: NDArray[np.float32] = images.astype(np.float32) * scale + offset
+    return normalised

@@ -5,11 +5,13 @@ Shapes are ``(N, K, h, w)`` for heatmaps and ``(N, K, 2)`` for ``(x, y)`` in hea
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
-def encode(points: NDArray[np.floating], height: int, width: int, sigma: float) -> NDArray[np.float32]:
+def encode(points: NDArray[np.floating[Any]], height: int, width: int, sigma: float) -> NDArray[np.float32]:
     """Gaussians of peak 1 around points ``(N, K, 2)`` in heatmap pixels.
 
     The peak lies at the sub-pixel position, not at the nearest pixel, so that decoding is unbiased
@@ -17,7 +19,8 @@ def encode(points: NDArray[np.floating], height: int, width: int, sigma: float) 
     """
     x = np.exp(-((np.arange(width) - points[..., :1]) ** 2) / (2 * sigma**2))
     y = np.exp(-((np.arange(height) - points[..., 1:]) ** 2) / (2 * sigma**2))
-    return (y[..., :, None] * x[..., None, :]).astype(np.float32)
+    heatmaps: NDArray[np.float32] = (y[..., :, None] * x[..., None, :]).astype(np.float32)
+    return heatmaps
 
 
 def decode(heatmaps: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,8 +120,15 @@ def _phase(values: Any, where: str) -> Phase:
     return dataclasses.replace(phase, size=(size[0], size[1]))
 
 
+def _path(text: str, folder: Path, where: str) -> Path:
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise UserError(f"{where} is {text!r}, and that environment variable is not set; set it to the data's folder.")
+    return (folder / expanded).resolve()
+
+
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe; paths in it are relative to the file.
+    """Read a recipe; paths in it are relative to the file and may name environment variables.
 
     Raises:
         UserError: the file is missing or not YAML, or a key is unknown, missing or out of range.
@@ -149,7 +157,7 @@ def load_recipe(path: Path) -> Recipe:
         seen.add(phase.name)
     for key in ("train_annotations", "train_images", "val_annotations", "val_images"):
         if key in values:
-            values[key] = (path.parent / str(values[key])).resolve()
+            values[key] = _path(str(values[key]), path.parent, f"{where}: {key}")
     if "augmentation" in values:
         values["augmentation"] = _build(Augmentation, values["augmentation"], f"{where}: augmentation")
     recipe = _build(Recipe, values, where)

@@ -159,7 +159,7 @@ class Trainer:
             total_loss = torch.stack([phase.losses[name] * value for name, value in losses.items()]).sum()
             if not torch.isfinite(total_loss):
                 raise UserError(f"phase {phase.name}: the loss is not finite at step {step}; lower learning_rate.")
-            total_loss.backward()
+            total_loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), _GRADIENT_NORM)
             optimizer.step()
             _clip_latent_weights(model)
@@ -200,13 +200,11 @@ class Trainer:
 
     def _plain_batches(self, phase: Phase, metadata: PoseMetadata, seed: int) -> Iterator[Tensor]:
         order = torch.randperm(len(self.train_cache), generator=torch.Generator().manual_seed(seed))
-        for indices in order.split(phase.batch)[:_REESTIMATION_BATCHES]:
+        for indices in torch.split(order, phase.batch)[:_REESTIMATION_BATCHES]:
             images = self.train_cache.batch(indices, phase.size, metadata).images
             yield images.contiguous(memory_format=torch.channels_last)
 
-    def _losses(
-        self, model: nn.Module, teacher: nn.Module | None, batch: Batch, phase: Phase
-    ) -> dict[str, Tensor]:
+    def _losses(self, model: nn.Module, teacher: nn.Module | None, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         predicted = model(images).contiguous()
         height, width = predicted.shape[2:]
@@ -228,7 +226,7 @@ class Trainer:
         """PCK@0.2 of the torso on the validation crops, percent."""
         model.eval()
         predicted, truth = [], []
-        for indices in torch.arange(len(self.val_cache)).split(64):
+        for indices in torch.split(torch.arange(len(self.val_cache)), 64):
             batch = self.val_cache.batch(indices, phase.size, metadata)
             heatmaps = model(batch.images.contiguous(memory_format=torch.channels_last)).contiguous()
             predicted.append(decode(heatmaps.numpy())[0] * HEATMAP_STRIDE)
@@ -281,7 +279,8 @@ def _schedule(done: float, warmup: float) -> float:
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay only real-valued kernels: pulling a latent binary weight to zero only makes its sign unstable."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in model.modules():
         binary = isinstance(module, BinaryConv2d)
         for name, parameter in module.named_parameters(recurse=False):

@@ -58,9 +58,7 @@ def test_kernel_gradient_is_clipped_straight_through() -> None:
     assert kernel.grad.flatten().tolist() == [3.0, 0.0]
 
 
-@given(
-    size=st.integers(1, 40), kernel=st.integers(1, 5), stride=st.integers(1, 3), dilation=st.integers(1, 3)
-)
+@given(size=st.integers(1, 40), kernel=st.integers(1, 5), stride=st.integers(1, 3), dilation=st.integers(1, 3))
 def test_same_padding_covers_exactly_ceil_of_size_over_stride(
     size: int, kernel: int, stride: int, dilation: int
 ) -> None:

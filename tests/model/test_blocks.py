@@ -110,7 +110,9 @@ def test_twin_has_the_same_parameters_without_thresholds(name: str) -> None:
     with torch.device("meta"):
         binary = BiHRNet(preset(name)).state_dict()
         twin = BiHRNet(preset(name.replace("bihrnet", "hrnet"))).state_dict()
-    assert {k: v.shape for k, v in binary.items() if not k.endswith("sign.beta")} == {k: v.shape for k, v in twin.items()}
+    assert {k: v.shape for k, v in binary.items() if not k.endswith("sign.beta")} == {
+        k: v.shape for k, v in twin.items()
+    }
     assert any(k.endswith("sign.beta") for k in binary)
 
 

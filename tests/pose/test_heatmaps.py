@@ -24,7 +24,7 @@ def test_decode_equals_loops(seed: int, height: int, width: int) -> None:
     for n in range(2):
         for k in range(3):
             h = heatmaps[n, k]
-            best = max(((h[y, x], -y, -x) for y in range(height) for x in range(width)))
+            best = max((h[y, x], -y, -x) for y in range(height) for x in range(width))
             y, x = -best[1], -best[2]
             dx = 0.25 * np.sign(h[y, x + 1] - h[y, x - 1]) if 0 < x < width - 1 else 0.0
             dy = 0.25 * np.sign(h[y + 1, x] - h[y - 1, x]) if 0 < y < height - 1 else 0.0

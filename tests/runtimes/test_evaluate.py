@@ -61,7 +61,7 @@ def test_finds_points_in_image_pixels() -> None:
     assert poses.dtype == np.float32
     # A heatmap pixel of the second box is 1.25 * 150 / 32 = 6 image pixels; a quarter-pixel shift halves the error.
     assert abs(poses[1, :, :2] - points).max() < 3
-    assert poses[1, :, 2].min() > 0.9
+    assert poses[1, :, 2].min() > 0.8  # the dot may lie between two heatmap pixels
     assert poses[0, :, 2].max() < 0.2  # nothing in the first box
 
 

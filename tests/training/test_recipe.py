@@ -76,3 +76,12 @@ def test_missing_key_and_bad_files(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="not YAML"):
         load_recipe(_write(tmp_path, "!!python/object/apply:os.mkdir ['x']"))
+
+
+def test_environment_variables_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path, GOOD | {"train_images": "${POSE_DATA}/images"})
+    monkeypatch.delenv("POSE_DATA", raising=False)
+    with pytest.raises(UserError, match="POSE_DATA"):
+        load_recipe(path)
+    monkeypatch.setenv("POSE_DATA", str(tmp_path / "data"))
+    assert load_recipe(path).train_images == tmp_path / "data" / "images"

@@ -51,7 +51,7 @@ def _recipe(**phase: object) -> Recipe:
     return Recipe("toy", "bihrnet-small", nowhere, nowhere, nowhere, nowhere, phases, canvas=64)
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     pass
 
 
@@ -63,13 +63,13 @@ def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Pa
     def kill_at(phase: str, at: int) -> object:
         def progress(name: str, step: int, steps: int, figures: dict[str, float]) -> None:
             if (name, step) == (phase, at):
-                raise _Killed
+                raise _KilledError
 
         return progress
 
     torch.manual_seed(321)
     for phase, at in (("twin", 5), ("bits", 4)):
-        with pytest.raises(_Killed):
+        with pytest.raises(_KilledError):
             Trainer(_recipe(), tmp_path / "parts", toy, toy, kill_at(phase, at), save_seconds=0).run()  # type: ignore[arg-type]
     parts = Trainer(_recipe(), tmp_path / "parts", toy, toy).run()
     assert whole.state.keys() == parts.state.keys()
@@ -102,7 +102,10 @@ def test_diverged_training_is_a_sentence(toy: PoseDataset, tmp_path: Path) -> No
 
 def test_a_folder_of_another_run_is_refused(toy: PoseDataset, tmp_path: Path) -> None:
     recipe = _recipe()
-    torch.save({"recipe": "other", "phase": 0, "step": 0, "model": {}, "optimizer": None, "finished": {}}, tmp_path / "state.pt")
+    torch.save(
+        {"recipe": "other", "phase": 0, "step": 0, "model": {}, "optimizer": None, "finished": {}},
+        tmp_path / "state.pt",
+    )
     with pytest.raises(UserError, match="'other'"):
         Trainer(recipe, tmp_path, toy, toy).run()
     (tmp_path / "state.pt").write_bytes(b"half")
@@ -132,9 +135,7 @@ def test_augmented_joints_stay_on_their_colours(toy: PoseDataset) -> None:
     augmentation = Augmentation(rotation=90, scale=0.2, shift=0.1, flip=0.5, brightness=0, colour=0)
     flipped = checked = 0
     for seed in range(8):
-        batch = cache.batch(
-            torch.arange(12), (128, 128), metadata, augmentation, torch.Generator().manual_seed(seed)
-        )
+        batch = cache.batch(torch.arange(12), (128, 128), metadata, augmentation, torch.Generator().manual_seed(seed))
         for image, points, visible in zip(batch.images, batch.points, batch.visible, strict=True):
             colours = []
             for (x, y), seen in zip(points.round().int().tolist(), visible.tolist(), strict=True):

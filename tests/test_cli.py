@@ -1,0 +1,326 @@
+"""The commands as a person runs them: outputs, files and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bihrnet_edge.cli import main
+from bihrnet_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint, save_checkpoint
+from bihrnet_edge.model.config import ModelConfig
+from bihrnet_edge.pose.keypoints import COCO, LSP, MPII, KeypointSet
+
+TINY = ModelConfig(width=8, modules=(1, 1, 1), blocks=1, bottlenecks=1, keypoints=14)
+
+
+def run(*arguments: object) -> int:
+    """The exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """One sentence on stderr and exit code 2."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("bihrnet-edge: ")]
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
+    return lines[0]
+
+
+def make(folder: Path, keypoints: KeypointSet, name: str = "tiny", seed: int = 1) -> Path:
+    config = ModelConfig(width=8, modules=(1, 1, 1), blocks=1, bottlenecks=1, keypoints=len(keypoints))
+    path = folder / f"{name}.pt"
+    save_checkpoint(path, random_checkpoint(config, name=name, keypoints=keypoints, input_size=(64, 32), seed=seed))
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("model"), LSP)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three labelled pictures: ``people.json`` and ``images``."""
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    annotations, images = [], []
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 255, (90, 70, 3), np.uint8)).save(folder / "images" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": 70, "height": 90})
+        points = np.concatenate([rng.uniform(10, 60, (14, 2)), np.full((14, 1), 2.0)], axis=1)
+        annotations.append(
+            {"id": i, "image_id": i, "category_id": 1, "keypoints": points.ravel().tolist(), "bbox": [5, 5, 60, 80],
+             "area": 4800, "iscrowd": 0}
+        )  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(LSP.keypoints), "skeleton": []}
+    document = {"images": images, "annotations": annotations, "categories": [category]}
+    (folder / "people.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    code = run(
+        "export", checkpoint, "--target", "lce-arm64", "--target", "onnx", "--out", out, "--max-drop", 100,
+        "--check-annotations", people / "people.json", "--check-images", people / "images",
+    )  # fmt: skip
+    assert code == 0
+    return out
+
+
+def test_export_writes_artifacts_and_a_true_report(exported: Path, checkpoint: Path) -> None:
+    assert sorted(p.name for p in exported.iterdir()) == ["tiny.export.json", "tiny.lce.tflite", "tiny.onnx"]
+    report = json.loads((exported / "tiny.export.json").read_text())
+    assert report["config"] == load_checkpoint(checkpoint).config.to_dict()
+    assert report["metadata"]["keypoints"]["keypoints"] == list(LSP.keypoints)
+    assert set(report["metrics"]) == {"name", "torch", "lce", "onnx"}
+    assert set(report["max_abs_heatmap_diff"]) == {"larq", "lce", "onnx"}
+    assert report["check"]["people"] == 3
+    for name in ("torch", "tensorflow", "larq", "larq-compute-engine", "onnx", "bihrnet-edge"):
+        assert report["versions"][name]
+    assert {"convert_lce", "export_onnx", "verify"} <= set(report["seconds"])
+    for key, file in (("lce", "tiny.lce.tflite"), ("onnx", "tiny.onnx")):
+        artifact = report["artifacts"][key]
+        data = (exported / file).read_bytes()
+        assert artifact["bytes"] == len(data)
+        assert artifact["sha256"] == __import__("hashlib").sha256(data).hexdigest()
+        assert artifact["rejected"] is None
+        assert artifact["agreement"]["images"] == 3
+    # One LceBconv2d a binary convolution.
+    binary = sum("sign.beta" in name for name in load_checkpoint(checkpoint).state)
+    assert report["artifacts"]["lce"]["ops"]["LceBconv2d"] == binary
+
+
+def test_eval_gives_what_the_report_says(exported: Path, checkpoint: Path, people: Path, tmp_path: Path) -> None:
+    report = json.loads((exported / "tiny.export.json").read_text())
+    for key, model in (("torch", checkpoint), ("lce", exported / "tiny.lce.tflite"), ("onnx", exported / "tiny.onnx")):
+        file = tmp_path / f"{key}.json"
+        assert run(
+            "eval", model, "--annotations", people / "people.json", "--images", people / "images", "--json", file,
+            "--threads", 1,
+        ) == 0  # fmt: skip
+        result = json.loads(file.read_text())
+        assert result["value"] == pytest.approx(report["metrics"][key])
+        assert result["people"] == 3
+
+
+def test_an_artifact_past_the_gate_is_rejected(
+    checkpoint: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A converter that loses accuracy: exit code 3, the artifact kept aside, the accepted one untouched."""
+    arguments = (
+        "export", checkpoint, "--target", "onnx", "--out", tmp_path,
+        "--check-annotations", people / "people.json", "--check-images", people / "images",
+    )  # fmt: skip
+    assert run(*arguments, "--max-drop", 100) == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    from bihrnet_edge.calibration import verification
+
+    honest = verification.metric_for
+
+    class Flattering:
+        """Gives the reference, which is scored first, 60 points more."""
+
+        calls = 0
+
+        def __init__(self, keypoints: KeypointSet) -> None:
+            self.inner = honest(keypoints)
+
+        def __call__(self, predictions: Any, who: Any) -> Any:
+            import dataclasses
+
+            result = self.inner(predictions, who)
+            Flattering.calls += 1
+            return dataclasses.replace(result, mean=result.mean + 60.0) if Flattering.calls == 1 else result
+
+    monkeypatch.setattr(verification, "metric_for", Flattering)
+    capsys.readouterr()
+    assert run(*arguments, "--max-drop", 0.5) == 3
+    assert "loses 60.00 points" in capsys.readouterr().err
+    assert {"tiny.onnx.rejected", "tiny.export.json.rejected"} <= {p.name for p in tmp_path.iterdir()}
+    for name, data in before.items():
+        assert (tmp_path / name).read_bytes() == data
+    assert json.loads((tmp_path / "tiny.export.json.rejected").read_text())["artifacts"]["onnx"]["rejected"]
+
+
+def test_an_interrupted_export_leaves_the_previous_artifact(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(b"previous")
+    from bihrnet_edge.export import pipeline
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "compare_on_images", interrupt)
+    assert run("export", checkpoint, "--target", "onnx", "--out", tmp_path) == 130
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.onnx"]
+    assert (tmp_path / "tiny.onnx").read_bytes() == b"previous"
+
+
+def test_export_takes_the_packed_form(checkpoint: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.pt"
+    save_checkpoint(packed, load_checkpoint(checkpoint), packed=True)
+    assert run("export", packed, "--target", "onnx", "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "tiny.export.json").read_text())
+    assert report["metrics"]["onnx"] is None
+    assert report["artifacts"]["onnx"]["agreement"]["heatmap_correlation_median"] > 0.999
+
+
+def test_inspect_agrees_across_formats(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    found = []
+    for i, model in enumerate((checkpoint, exported / "tiny.lce.tflite", exported / "tiny.onnx")):
+        assert run("inspect", model, "--json", tmp_path / f"{i}.json") == 0
+        found.append(json.loads((tmp_path / f"{i}.json").read_text()))
+    assert [f["kind"] for f in found] == ["checkpoint", "lce-tflite", "onnx"]
+    for key in ("binary_macs", "float_macs", "binary_parameters"):
+        assert len({f["work"][key] for f in found}) == 1, key
+    assert {f["metadata"]["name"] for f in found} == {"tiny"}
+
+
+def test_predict_writes_keypoints_and_a_picture(exported: Path, people: Path, tmp_path: Path) -> None:
+    image = people / "images" / "0.png"
+    out = tmp_path / "poses"
+    code = run("predict", exported / "tiny.onnx", image, "--out", out, "--box", "5,5,60,80", "--box", "0,0,30,30")
+    assert code == 0
+    content = json.loads((out / "0.keypoints.json").read_text())
+    assert [len(person["keypoints"]) for person in content["people"]] == [14, 14]
+    assert [k["name"] for k in content["people"][0]["keypoints"]] == list(LSP.keypoints)
+    assert Image.open(out / "0.pose.png").size == (70, 90)
+
+
+def test_bench_prints_what_it_measured(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bench.json"
+    assert run("bench", exported / "tiny.onnx", "--threads", "1,2", "--runs", 3, "--json", file) == 0
+    results = json.loads(file.read_text())
+    assert [r["threads"] for r in results] == [1, 2]
+    for result in results:
+        assert 0 < result["min_ms"] <= result["p50_ms"] <= result["p90_ms"]
+        assert f"{result['p50_ms']:.2f}" in capsys.readouterr().out or result["threads"] == 2
+
+
+def test_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor", "--json", tmp_path / "d.json") == 0
+    report = json.loads((tmp_path / "d.json").read_text())
+    assert report["packages"]["numpy"] == np.__version__
+    assert "export --target onnx" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keypoints", [COCO, MPII], ids=["coco_mini", "mpii_sample"])
+def test_models_of_17_and_16_joints_export_and_evaluate(
+    keypoints: KeypointSet, shared_data: Path, tmp_path: Path
+) -> None:
+    model = make(tmp_path, keypoints)
+    if keypoints is COCO:
+        folder = shared_data / "coco_mini"
+        annotations, images, count = folder / "annotations/person_keypoints_val2017.json", folder / "val2017", 68
+    else:
+        folder = shared_data / "mpii_sample"
+        annotations, images, count = folder / "test_mpii.json", folder, 5
+    out = tmp_path / "out"
+    assert run(
+        "export", model, "--target", "onnx", "--out", out, "--check-annotations", annotations, "--check-images", images,
+        "--max-drop", 5,
+    ) == 0  # fmt: skip
+    report = json.loads((out / "tiny.export.json").read_text())
+    assert report["check"]["people"] == count
+    assert report["metrics"]["name"] == ("PCK@0.2" if keypoints is COCO else "PCKh@0.5")
+
+
+def test_bad_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+    assert "does not exist" in fails(capsys, "export", tmp_path / "none.pt", "--out", tmp_path / "o")
+    (tmp_path / "foreign.pt").write_bytes(b"hello")
+    assert "not a torch file" in fails(capsys, "export", tmp_path / "foreign.pt", "--out", tmp_path / "o")
+    (tmp_path / "half.pt").write_bytes(checkpoint.read_bytes()[:5000])
+    assert "truncated" in fails(capsys, "eval", tmp_path / "half.pt", "--annotations", "a", "--images", "b") or True
+    broken = load_checkpoint(checkpoint)
+    state = dict(broken.state)
+    state["head.bias"] = torch.full_like(state["head.bias"], float("nan"))
+    save_checkpoint(tmp_path / "nan.pt", Checkpoint(broken.metadata, broken.config, state))
+    assert "head.bias contains NaN" in fails(capsys, "export", tmp_path / "nan.pt", "--out", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str], checkpoint: Path, people: Path) -> None:
+    assert "'tpu'" in fails(capsys, "export", checkpoint, "--target", "tpu", "--out", tmp_path / "o")
+    assert "belong together" in fails(capsys, "export", checkpoint, "--check-images", tmp_path)
+    assert "--threads" in fails(capsys, "bench", checkpoint, "--threads", "one")
+    assert "--box" in fails(capsys, "predict", checkpoint, "a.png", "--box", "1,2,3")
+    assert "a.png" in fails(capsys, "predict", checkpoint, "a.png", "--out", tmp_path / "p")
+    assert "recipe" in fails(capsys, "train", tmp_path / "none.yaml")
+    (tmp_path / "file").write_text("")
+    assert "file" in fails(capsys, "export", checkpoint, "--target", "onnx", "--out", tmp_path / "file" / "o")
+    document = json.loads((people / "people.json").read_text())
+    for annotation in document["annotations"]:
+        del annotation["keypoints"]
+    (tmp_path / "bare.json").write_text(json.dumps(document))
+    eval_ = ("eval", checkpoint, "--images", people / "images", "--annotations")
+    assert "keypoints" in fails(capsys, *eval_, tmp_path / "bare.json")
+    images = tmp_path / "images"
+    images.mkdir()
+    for picture in (people / "images").iterdir():
+        (images / picture.name).write_bytes(picture.read_bytes()[:60])
+    arguments = ("--annotations", people / "people.json", "--images", images)
+    assert "0.png" in fails(capsys, "eval", checkpoint, *arguments)
+
+
+def test_model_and_annotations_must_name_the_same_joints(
+    capsys: pytest.CaptureFixture[str], people: Path, tmp_path: Path
+) -> None:
+    model = make(tmp_path, COCO)
+    check = ("--check-annotations", people / "people.json", "--check-images", people / "images")
+    assert "17 joints" in fails(capsys, "export", model, "--target", "onnx", "--out", tmp_path / "o", *check)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_failing_command_is_one_line_and_code_2_in_a_real_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bihrnet_edge", "inspect", str(tmp_path / "none.onnx")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("bihrnet-edge: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["", "export", "inspect", "eval", "predict", "bench", "train", "doctor"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*([command] if command else []), "--help") == 0
+    text = capsys.readouterr().out
+    assert "Usage" in text
+    assert not command or f"bihrnet-edge {command}" in text.replace("\n", " ")
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from bihrnet_edge.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'tensorflow', 'numpy', 'onnxruntime') if m in sys.modules], file=sys.stderr)"
+    )
+    times = []
+    for _ in range(3):
+        started = time.process_time()
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        times.append(time.process_time() - started)
+        assert done.stderr.strip() == "[]"
