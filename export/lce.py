@@ -17,31 +17,44 @@ _TARGET = "arm"
 _USE_OUR_LCE = "install the larq-compute-engine version that bihrnet-edge asks for"
 
 
-def convert_to_lce(model: tf_keras.Model) -> bytes:
-    """A ``.tflite`` with Larq Compute Engine's 1-bit ops, for ARM.
-
-    Traces the model once, puts the weights into the graph as constants and hands that graph to LCE's
-    converter. ``lce.convert_keras_model`` takes five times as long: it has Keras write a SavedModel, which traces
-    every layer several times, and reads that back. The converter's entry for graphs is the one that
-    ``lce.convert_keras_model`` itself falls back to (larq-compute-engine 0.16).
+def trace(model: tf_keras.Model) -> Any:
+    """The model's inference as a TensorFlow concrete function ``images -> heatmaps``.
 
     Args:
         model: from :func:`bihrnet_edge.export.larq_model.build_larq_model`; one input, one output.
+    """
+    spec = tf.TensorSpec(model.inputs[0].shape.as_list(), tf.float32, name=INPUT_NAME)
+    # Keras needs no autograph for layers without Python loops over tensors; without it tracing takes half as long.
+    infer = tf.function(lambda images: tf.identity(model(images, training=False), OUTPUT_NAME), autograph=False)
+    return infer.get_concrete_function(spec)
+
+
+def convert_to_lce(model: tf_keras.Model) -> bytes:
+    """:func:`convert_traced` of a model from :func:`bihrnet_edge.export.larq_model.build_larq_model`."""
+    return convert_traced(trace(model))
+
+
+def convert_traced(traced: Any) -> bytes:
+    """A ``.tflite`` with Larq Compute Engine's 1-bit ops, for ARM.
+
+    Puts the weights into the graph as constants and hands that to LCE's converter.
+    ``lce.convert_keras_model`` takes five times as long: it has Keras write a SavedModel, which traces every
+    layer several times, and reads that back. The converter's entry for graphs is the one that
+    ``lce.convert_keras_model`` itself falls back to (larq-compute-engine 0.16).
+
+    Args:
+        traced: from :func:`trace`.
 
     Returns:
         The flatbuffer, with tensors ``images`` and ``heatmaps``; the same bytes for the same weights.
     """
     from larq_compute_engine.mlir._tf_tfl_flatbuffer import convert_graphdef_to_tflite_flatbuffer
 
-    shape = model.inputs[0].shape.as_list()
-    spec = tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)
-    # Keras needs no autograph for layers without Python loops over tensors; without it tracing takes half as long.
-    infer = tf.function(lambda images: tf.identity(model(images, training=False), OUTPUT_NAME), autograph=False)
     data: bytes = convert_graphdef_to_tflite_flatbuffer(
-        _frozen_graph(infer.get_concrete_function(spec)).SerializeToString(deterministic=True),
+        _frozen_graph(traced).SerializeToString(deterministic=True),
         [INPUT_NAME],
         ["DT_FLOAT"],
-        [shape],
+        [traced.inputs[0].shape.as_list()],
         [OUTPUT_NAME],
         False,  # no training-time quantization ops to interpret
         _TARGET,

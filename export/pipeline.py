@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Images on which the Keras rebuild is compared as well; it is slow, and only a step towards LCE.
 _LARQ_IMAGES = 4
-_SYNTHETIC_IMAGES = 16
+_SYNTHETIC_IMAGES = 8
 #: An artifact whose median image correlates less is another network, whatever its accuracy.
 _MIN_CORRELATION = 0.99
 _REJECTED = ".rejected"
@@ -214,16 +214,18 @@ def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Time
 
     with timed("import_tensorflow", "import TensorFlow"):
         from bihrnet_edge.export.larq_model import build_larq_model
-        from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce
+        from bihrnet_edge.export.lce import check_binary_ops, convert_traced, trace
         from bihrnet_edge.export.tflite_metadata import embed_metadata
     metadata = checkpoint.metadata
     with timed("build_larq", "rebuild in Larq"):
-        model = build_larq_model(checkpoint.config, checkpoint.state, metadata.input_height, metadata.input_width)
+        traced = trace(
+            build_larq_model(checkpoint.config, checkpoint.state, metadata.input_height, metadata.input_width)
+        )
     with timed("convert_lce", "convert with Larq Compute Engine"):
-        data = convert_to_lce(model)
+        data = convert_traced(traced)
         check_binary_ops(data, checkpoint.config)
         write_bytes(path, embed_metadata(data, metadata))
-    return LarqRunner(model, metadata)
+    return LarqRunner(traced, metadata)
 
 
 def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> None:

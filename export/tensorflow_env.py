@@ -11,10 +11,12 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.native_output import silenced_stderr
 
 try:
-    import tensorflow as tf
-    import tf_keras
+    with silenced_stderr():
+        import tensorflow as tf
+        import tf_keras
 
     if tf.keras.layers.Layer is not tf_keras.layers.Layer:
         raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.native_output import silenced_stderr
 from bihrnet_edge.runtimes.base import (
     Heatmaps,
     Images,
@@ -43,7 +44,8 @@ class LceRunner(Runner):
             raise UserError(f"{path} uses {', '.join(foreign)}, which Larq Compute Engine does not have.")
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # larq wants it set before tensorflow is imported
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        lce = require_module("larq_compute_engine.tflite.python.interpreter", f"running {path}", INSTALL)
+        with silenced_stderr():
+            lce = require_module("larq_compute_engine.tflite.python.interpreter", f"running {path}", INSTALL)
         try:
             interpreter = lce.Interpreter(path.read_bytes(), num_threads=threads)
         except (ValueError, RuntimeError) as error:
