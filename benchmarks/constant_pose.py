@@ -1,4 +1,4 @@
-"""What a model that ignores its image can score: the best constant pose, from the training split, on the validation split.
+"""What a model that ignores its image can score on a validation split: the best constant pose of the training split.
 
 Every joint is put where it lies on average (mean, or median) in the padded person box of the training split.
 Prints the metric of both; a trained model has to beat the better one clearly.

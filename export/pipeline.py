@@ -25,8 +25,8 @@ from bihrnet_edge.files import make_folder, sha256, write_bytes
 from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.model.zoo import bundled_path
 from bihrnet_edge.pose.metadata import PoseMetadata
-from bihrnet_edge.runtimes.base import Runner
-from bihrnet_edge.runtimes.evaluate import check_same_joints
+from bihrnet_edge.runtimes.base import Images, Runner
+from bihrnet_edge.runtimes.evaluate import check_same_joints, person_batches
 from bihrnet_edge.runtimes.inspect import inspect_artifact
 from bihrnet_edge.runtimes.registry import open_runner
 
@@ -116,7 +116,7 @@ def export_checkpoint(
             rebuilt = target.build(checkpoint, network, paths[target.key], timed)
             if rebuilt is not None:
                 with timed("verify_larq", "compare the Larq rebuild with torch"):
-                    images = synthetic_images(checkpoint.metadata, _LARQ_IMAGES)
+                    images = _first_images(checkpoint.metadata, dataset, _LARQ_IMAGES)
                     larq_agreement = compare_on_images(reference, {"larq": rebuilt}, images)["larq"]
         runners = {key: stack.enter_context(open_runner(str(path), threads)) for key, path in paths.items()}
         with timed("verify", "compare the artifacts with torch") as advance:
@@ -142,6 +142,13 @@ def export_checkpoint(
     )
     write_json(report.path, report.to_dict())
     return report
+
+
+def _first_images(metadata: PoseMetadata, dataset: PoseDataset | None, count: int) -> Images:
+    if dataset is None:
+        return synthetic_images(metadata, count)
+    _, images, _ = next(person_batches(dataset.people[:count], metadata, count))
+    return images
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -101,12 +103,24 @@ def test_export_writes_artifacts_and_a_true_report(exported: Path, checkpoint: P
         artifact = report["artifacts"][key]
         data = (exported / file).read_bytes()
         assert artifact["bytes"] == len(data)
-        assert artifact["sha256"] == __import__("hashlib").sha256(data).hexdigest()
+        assert artifact["sha256"] == hashlib.sha256(data).hexdigest()
         assert artifact["rejected"] is None
         assert artifact["agreement"]["images"] == 3
     # One LceBconv2d a binary convolution.
     binary = sum("sign.beta" in name for name in load_checkpoint(checkpoint).state)
     assert report["artifacts"]["lce"]["ops"]["LceBconv2d"] == binary
+
+
+@pytest.mark.slow
+def test_two_exports_are_byte_identical(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """In another process, with another hash seed."""
+    command = ["export", str(checkpoint), "--target", "lce-arm64", "--target", "onnx", "--out", str(tmp_path)]
+    subprocess.run(
+        [sys.executable, "-m", "bihrnet_edge", *command],
+        env=os.environ | {"PYTHONHASHSEED": "7"}, check=True, capture_output=True,
+    )  # fmt: skip
+    for name in ("tiny.lce.tflite", "tiny.onnx"):
+        assert (tmp_path / name).read_bytes() == (exported / name).read_bytes(), name
 
 
 def test_eval_gives_what_the_report_says(exported: Path, checkpoint: Path, people: Path, tmp_path: Path) -> None:
@@ -318,9 +332,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'tensorflow', 'numpy', 'onnxruntime') if m in sys.modules], file=sys.stderr)"
     )
-    times = []
-    for _ in range(3):
-        started = time.process_time()
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        times.append(time.process_time() - started)
-        assert done.stderr.strip() == "[]"
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    # Answers in under half a second; the bound is loose because the machine may be busy.
+    assert time.perf_counter() - started < 5
