@@ -11,6 +11,12 @@ import typer
 
 from bihrnet_edge.errors import AccuracyGateError, UserError
 
+#: Optional dependency (its module) to the extra that installs it.
+_EXTRA_OF = {
+    "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
+    "onnx": "export", "yaml": "train", "skimage": "eval",
+}  # fmt: skip
+
 app = typer.Typer(
     name="bihrnet-edge",
     help="Take a trained BiHRNet (binary HRNet for human pose estimation) and put it on real devices.",
@@ -280,6 +286,13 @@ def main(arguments: list[str] | None = None) -> Any:
     except (UserError, AccuracyGateError) as error:
         typer.echo(f"bihrnet-edge: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        install = f'pip install "bihrnet-edge[{_EXTRA_OF[package]}]"'
+        typer.echo(f"bihrnet-edge: this needs {package}, which is not installed; run: {install}.", err=True)
+        sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         typer.echo("bihrnet-edge: interrupted; nothing half-written was left.", err=True)
         sys.exit(130)

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from bihrnet_edge.cli import main
+from bihrnet_edge.console import print_table
 from bihrnet_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint, save_checkpoint
 from bihrnet_edge.model.config import ModelConfig
 from bihrnet_edge.pose.keypoints import COCO, LSP, MPII, KeypointSet
@@ -236,7 +237,8 @@ def test_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("doctor", "--json", tmp_path / "d.json") == 0
     report = json.loads((tmp_path / "d.json").read_text())
     assert report["packages"]["numpy"] == np.__version__
-    assert "export --target onnx" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "export --target onnx" in printed
 
 
 @pytest.mark.parametrize("keypoints", [COCO, MPII], ids=["coco_mini", "mpii_sample"])
@@ -317,6 +319,19 @@ def test_a_failing_command_is_one_line_and_code_2_in_a_real_process(tmp_path: Pa
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [("torch", ["export", "x.pt"]), ("torch", ["train", "r.yaml"]), ("yaml", ["train", "r.yaml"])],
+)
+def test_a_missing_extra_is_one_sentence(module: str, arguments: list[str]) -> None:
+    program = f"import sys; sys.modules[{module!r}] = None; from bihrnet_edge.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"needs {module}" in done.stderr
+    assert 'pip install "bihrnet-edge[' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["", "export", "inspect", "eval", "predict", "bench", "train", "doctor"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*([command] if command else []), "--help") == 0
@@ -337,3 +352,10 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
     # Answers in under half a second; the bound is loose because the machine may be busy.
     assert time.perf_counter() - started < 5
+
+
+def test_tables_show_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("[a]", ["x"], [['pip install "bihrnet-edge[export]"']])
+    printed = capsys.readouterr().out
+    assert "[a]" in printed
+    assert "bihrnet-edge[export]" in printed

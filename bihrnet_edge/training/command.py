@@ -5,22 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from bihrnet_edge.data.dataset import load_annotations
-from bihrnet_edge.errors import UserError
-from bihrnet_edge.training.recipe import load_recipe
 
 
 def run_recipe(config: Path, folder: Path, threads: int | None) -> Path:
     """Train or resume; returns the final checkpoint's path."""
-    recipe = load_recipe(config)
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError('training needs torch; install it with: pip install "bihrnet-edge[train]"') from error
+    import torch
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from bihrnet_edge.training.recipe import load_recipe
     from bihrnet_edge.training.trainer import Trainer
 
+    recipe = load_recipe(config)
     if threads is not None:
         torch.set_num_threads(threads)
     train = load_annotations(recipe.train_annotations, recipe.train_images)
