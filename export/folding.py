@@ -90,9 +90,11 @@ def fold(model: Network) -> Network:
     for path, module in list(folded.named_modules()):
         if isinstance(module, Unit):
             beta = None if module.sign is None else module.sign.beta
-            replacement = FoldedConv(beta, module.conv, module.bn, module.act)
+            replacement: nn.Module = FoldedConv(beta, module.conv, module.bn, module.act)
         elif isinstance(module, StemConv):
             replacement = FoldedConv(None, module.conv, module.bn, module.act)
+            if hasattr(module, "round"):
+                replacement = nn.Sequential(replacement, module.round)
         else:
             continue
         parent, _, name = path.rpartition(".")

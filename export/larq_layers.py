@@ -1,4 +1,4 @@
-"""The three parameter-poor Keras layers that Larq does not have."""
+"""The parameter-poor Keras layers that Larq does not have."""
 
 from __future__ import annotations
 
@@ -50,3 +50,18 @@ class Scale(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class RoundToInteger(tf_keras.layers.Layer):  # type: ignore[misc]
+    """Nearest integer, ties to even, within ``limit``."""
+
+    def __init__(self, limit: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limit = limit
+
+    def call(self, inputs: Any) -> Any:
+        return tf.clip_by_value(tf.round(inputs), -self.limit, self.limit)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "limit": self.limit}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.export.larq_layers import ChannelSlice, Scale, Threshold
+from bihrnet_edge.export.larq_layers import ChannelSlice, RoundToInteger, Scale, Threshold
 from bihrnet_edge.export.tensorflow_env import larq, tf, tf_keras
 from bihrnet_edge.export.weights import WeightStore
 from bihrnet_edge.model.config import (
@@ -21,6 +21,7 @@ from bihrnet_edge.model.config import (
     BOTTLENECK_EXPANSION,
     INPUT_MULTIPLE,
     STEM_CHANNELS,
+    STEM_LIMIT,
     ModelConfig,
 )
 
@@ -77,7 +78,10 @@ class LarqBuilder:
     def network(self, images: Any) -> Any:
         """Images (1, H, W, 3) to heatmaps (1, H/4, W/4, K)."""
         config = self.config
-        x = self.stem(self.stem(images, "stem.0"), "stem.1")
+        x = self.stem(images, "stem.0")
+        if config.integer_stem:
+            x = RoundToInteger(STEM_LIMIT, name=self.unnamed("round"))(x)
+        x = self.stem(x, "stem.1")
         for index in range(config.bottlenecks):
             x = self.bottleneck(x, f"stage1.{index}")
         xs = [

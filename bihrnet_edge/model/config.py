@@ -16,6 +16,8 @@ STEM_CHANNELS = 64
 BOTTLENECK_CHANNELS = 64
 BOTTLENECK_EXPANSION = 4
 HEATMAP_STRIDE = 4
+#: Integers of magnitude up to this are what an integer stem passes on.
+STEM_LIMIT = 127.0
 #: The stem divides by 4 and stage 4 by 8 more, so input sides are multiples of 32 pixels.
 INPUT_MULTIPLE = 32
 _MAX_WIDTH = 256
@@ -37,6 +39,8 @@ class ModelConfig:
         bottleneck: ``ir`` (a real-valued shortcut beside every convolution) or ``plain``
             (one shortcut around the whole bottleneck).
         binary: 1-bit weights and activations between stem and head.
+        integer_stem: activations of the first stem convolution are rounded to integers within
+            :data:`STEM_LIMIT` (:mod:`bihrnet_edge.model.exact`).
     """
 
     width: int = 32
@@ -47,6 +51,7 @@ class ModelConfig:
     block: BlockName = "ms"
     bottleneck: BottleneckName = "ir"
     binary: bool = True
+    integer_stem: bool = False
 
     def __post_init__(self) -> None:
         def check_int(name: str, value: object, low: int, high: int) -> None:
@@ -71,15 +76,16 @@ class ModelConfig:
         ):
             if value not in choices:
                 raise UserError(f"model config: {name} is {value!r}; choose one of {', '.join(choices)}.")
-        if not isinstance(self.binary, bool):
-            raise UserError(f"model config: binary is {self.binary!r}; give true or false.")
+        for name, value in (("binary", self.binary), ("integer_stem", self.integer_stem)):
+            if not isinstance(value, bool):
+                raise UserError(f"model config: {name} is {value!r}; give true or false.")
 
     def branch_channels(self, branch: int) -> int:
         return self.width << branch
 
     def twin(self) -> ModelConfig:
         """The same topology with ordinary convolutions."""
-        return dataclasses.replace(self, binary=False)
+        return dataclasses.replace(self, binary=False, integer_stem=False)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"modules": list(self.modules)}
@@ -88,7 +94,8 @@ class ModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """Inverse of :meth:`to_dict`; an unknown or missing key is an error that names it."""
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(values))
+        # integer_stem came after the first checkpoints; a file without it has none.
+        unknown, missing = sorted(set(values) - known), sorted(known - set(values) - {"integer_stem"})
         if unknown:
             raise UserError(f"model config: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}.")
         if missing:

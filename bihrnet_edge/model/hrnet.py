@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from bihrnet_edge.model.binary import SameConv2d
 from bihrnet_edge.model.blocks import BLOCKS, BOTTLENECKS, Resample, Up
-from bihrnet_edge.model.config import STEM_CHANNELS, ModelConfig
+from bihrnet_edge.model.config import STEM_CHANNELS, STEM_LIMIT, ModelConfig
+
+
+class RoundToInteger(nn.Module):
+    """Nearest integer, ties to even, within :data:`STEM_LIMIT`; the gradient passes straight through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rounded = torch.round(x).clamp(-STEM_LIMIT, STEM_LIMIT)
+        return x + (rounded - x).detach() if torch.is_grad_enabled() and x.requires_grad else rounded
 
 
 class StemConv(nn.Sequential):
-    """Real-valued 3x3 stride-2 convolution, BatchNorm, PReLU."""
+    """Real-valued 3x3 stride-2 convolution, BatchNorm, PReLU; rounded to integers where ``integers``."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, integers: bool = False) -> None:
         super().__init__()
         self.conv = SameConv2d(in_channels, out_channels, 3, stride=2)
         self.bn = nn.BatchNorm2d(out_channels)
         self.act = nn.PReLU(out_channels)
+        if integers:
+            self.round = RoundToInteger()
 
 
 class Fusion(nn.Module):
@@ -91,7 +102,9 @@ class BiHRNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = nn.Sequential(StemConv(3, STEM_CHANNELS), StemConv(STEM_CHANNELS, STEM_CHANNELS))
+        self.stem = nn.Sequential(
+            StemConv(3, STEM_CHANNELS, integers=config.integer_stem), StemConv(STEM_CHANNELS, STEM_CHANNELS)
+        )
 
         bottleneck = BOTTLENECKS[config.bottleneck]
         stage1: list[nn.Module] = []
