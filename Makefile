@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o -name '*.pt') CMakeLists.txt
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: demo test lint format clean
 
@@ -26,8 +26,9 @@ $(VENV)/package: $(VENV)/dependencies $(SOURCES)
 demo: $(VENV)/package
 	$(BIN)/python examples/demo.py --out out
 
+# From the folder tests: in the root, half of the package lies in the way of the installed one.
 test: $(VENV)/package lint
-	$(BIN)/pytest $(PYTEST_ARGS)
+	cd tests && OMP_NUM_THREADS=1 $(abspath $(BIN))/pytest -c ../pyproject.toml --rootdir .. $(PYTEST_ARGS) .
 
 # mypy looks at the installed package: there, and only there, the four folders are one package.
 lint: $(VENV)/package

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from bihrnet_edge.errors import AccuracyGateError, UserError
 
+_INTERRUPTED = 130
 #: Optional dependency (its module) to the extra that installs it.
 _EXTRA_OF = {
     "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
@@ -61,8 +61,8 @@ def export(
 ) -> None:
     """Convert a checkpoint, compare every artifact with it, and write a report.
 
-    Writes DIR/NAME.lce.tflite, DIR/NAME.onnx and DIR/NAME.export.json. An artifact that fails its check is
-    kept as DIR/NAME….rejected.
+    Writes DIR/NAME.lce.tflite, DIR/NAME.onnx and DIR/NAME.export.json, NAME being the model's. Where one fails
+    its check all are kept as ….rejected, and what was there before stays.
     """
     from bihrnet_edge.console import megabytes, print_table, progress_steps
     from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
@@ -100,10 +100,11 @@ def export(
 @app.command(epilog="Example: `bihrnet-edge inspect out/bihrnet-small-lsp.lce.tflite`")
 def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
     """Show size, input, metadata, ops, multiply-accumulates and parameters of a model."""
-    from bihrnet_edge.console import megabytes, print_table, write_json
+    from bihrnet_edge.console import megabytes, print_table, progress_steps, write_json
     from bihrnet_edge.runtimes.inspect import inspect_artifact
 
-    info = inspect_artifact(artifact)
+    with progress_steps() as step, step(f"inspect {artifact}"):
+        info = inspect_artifact(artifact)
     if json is not None:
         write_json(json, info.to_dict())
     rows = [["kind", info.kind], ["file", megabytes(info.size_bytes)]]
@@ -143,9 +144,11 @@ def evaluate(
     from bihrnet_edge.runtimes.registry import open_runner
 
     dataset = load_annotations(annotations, images)
-    with progress_steps() as step, open_runner(model, threads, runtime, preset=preset) as runner:
+    with progress_steps() as step:
+        with step(f"open {model}"):
+            runner = open_runner(model, threads, runtime, preset=preset)
         used = runner.name
-        with step(f"eval {model} on {dataset.name}") as advance:
+        with runner, step(f"eval on {dataset.name}") as advance:
             result = run(runner, dataset, limit=limit, progress=advance)
     rows = [[name, "-" if value != value else f"{value:.2f}"] for name, value in result.per_joint.items()]
     rows.append(["all", f"{result.value:.2f}"])
@@ -179,8 +182,13 @@ def predict(
     from bihrnet_edge.runtimes.registry import open_runner
 
     boxes = [parse_box(text) for text in box or []]
-    with progress_steps() as step, open_runner(model, threads, runtime, preset=preset) as runner:
-        with step(f"predict with {runner.name}") as advance:
+    stems = [path.stem for path in images]
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+        raise UserError(f"two pictures are named {twice!r} and would write the same files; predict them separately.")
+    with progress_steps() as step:
+        with step(f"open {model}"):
+            runner = open_runner(model, threads, runtime, preset=preset)
+        with runner, step(f"predict with {runner.name}") as advance:
             written = []
             for done, path in enumerate(images, start=1):
                 written += predict_file(runner, path, boxes, out, threshold)
@@ -253,10 +261,8 @@ def doctor(json: JsonOption = None) -> None:
     print_table(
         "installed", ["package", "version"], [[name, version or "-"] for name, version in report.packages.items()]
     )
-    rows = [
-        [task.name, "yes" if not task.missing else "no", task.install if task.missing else ""] for task in report.tasks
-    ]
-    print_table("works here", ["task", "", "to add it"], rows)
+    rows = [[task.name, ", ".join(task.missing) or "-", task.install if task.missing else ""] for task in report.tasks]
+    print_table("tasks", ["task", "missing here", "to add it"], rows)
     print_table("this machine", ["", ""], [[key, value] for key, value in report.machine.items()])
     if json is not None:
         write_json(json, report.to_dict())
@@ -293,12 +299,10 @@ def main(arguments: list[str] | None = None) -> Any:
         install = f'pip install "bihrnet-edge[{_EXTRA_OF[package]}]"'
         typer.echo(f"bihrnet-edge: this needs {package}, which is not installed; run: {install}.", err=True)
         sys.exit(UserError.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("bihrnet-edge: interrupted; nothing half-written was left.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # what Typer makes of Ctrl-C
+            typer.echo("bihrnet-edge: interrupted; nothing half-written was left.", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def progress_steps() -> Iterator[Step]:
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
@@ -37,7 +37,11 @@ def progress_steps() -> Iterator[Step]:
             def advance(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total, count=f"{done}/{total}")
 
-            yield advance
+            try:
+                yield advance
+            except BaseException:
+                progress.remove_task(task)  # the error's sentence says what happened
+                raise
             progress.update(task, total=1, completed=1)
 
         yield step
@@ -52,7 +56,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        widest = max((len(row[index]) for row in rows), default=0)
+        if index == 0:  # a path, which may fold; a figure that is cut is worse than none
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True, min_width=max(widest, len(column)))
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console()

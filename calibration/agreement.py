@@ -24,7 +24,7 @@ class Agreement:
 
     Attributes:
         stride: input pixels per heatmap pixel.
-        max_abs_diff: largest difference of any heatmap pixel.
+        max_abs_diff: largest difference of any heatmap pixel; NaN where a heatmap is not finite.
         correlations: Pearson correlation of each image's heatmaps, all joints together.
         distances: between decoded joints, input pixels, one array ``(N, K)`` a batch.
     """
@@ -36,7 +36,8 @@ class Agreement:
 
     def add(self, reference: NDArray[np.float32], other: NDArray[np.float32]) -> None:
         """Compare one more batch."""
-        self.max_abs_diff = max(self.max_abs_diff, float(np.abs(reference - other).max()))
+        # Unlike max() and min(), NumPy's do not lose a NaN by the order of their arguments.
+        self.max_abs_diff = float(np.maximum(self.max_abs_diff, np.abs(reference - other).max()))
         for a, b in zip(reference, other, strict=True):
             self.correlations.append(_correlation(a, b))
         distance = np.linalg.norm(decode(reference)[0] - decode(other)[0], axis=2) * self.stride
@@ -47,12 +48,17 @@ class Agreement:
         """Share of joints that decode within :data:`AGREEING_PIXELS`, 0 to 1."""
         return float((np.concatenate(self.distances) <= AGREEING_PIXELS).mean())
 
+    @property
+    def median_correlation(self) -> float:
+        """Of the images; NaN where a heatmap is not finite."""
+        return float(np.median(self.correlations))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "images": len(self.correlations),
             "max_abs_heatmap_diff": self.max_abs_diff,
-            "heatmap_correlation_min": min(self.correlations),
-            "heatmap_correlation_median": float(np.median(self.correlations)),
+            "heatmap_correlation_min": float(np.min(self.correlations)),
+            "heatmap_correlation_median": self.median_correlation,
             "keypoints_within_quarter_pixel": self.keypoints_within,
         }
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from bihrnet_edge.console import megabytes, print_table, progress_steps
+from bihrnet_edge.errors import AccuracyGateError, UserError
 from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
 from bihrnet_edge.model.zoo import bundled_path
 from bihrnet_edge.runtimes.bench import bench
@@ -43,6 +44,8 @@ def main() -> None:
     check = find_check_set(arguments.limit)
     with progress_steps() as step:
         report = export_checkpoint(CHECKPOINT, ["lce-arm64", "onnx"], arguments.out, check=check, step=step)
+        if report.failure:
+            raise AccuracyGateError(report.failure)
         artifacts = [str(artifact.path) for artifact in report.artifacts]
         with step("bench") as advance:
             done: list[str] = []
@@ -82,9 +85,11 @@ def main() -> None:
     if check is None:
         print("No labelled images were found, so the accuracy was not measured; see README, 'Accuracy check'.")
     print(f"report: {report.path}\npicture: {written[1]}")
-    if report.failure:
-        sys.exit(report.failure)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (UserError, AccuracyGateError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -96,6 +96,7 @@ def export_checkpoint(
     if check is not None:
         dataset = load_annotations(check.annotations, check.images)
         check_same_joints(checkpoint.metadata.keypoints, dataset.keypoints)
+    source_sha256 = sha256(bundled_path(model) or Path(model))
     make_folder(out)
 
     seconds: dict[str, float] = {}
@@ -122,25 +123,28 @@ def export_checkpoint(
         with timed("verify", "compare the artifacts with torch") as advance:
             comparison = _compare(reference, runners, checkpoint.metadata, dataset, check, advance)
         stack.close()  # a runtime may keep its file open, which some systems do not rename
+        failures = {t.key: _judge(t, comparison, check.max_drop if check else None) for t in chosen}
+        # Accepted or rejected whole, so that artifacts and report under one name always belong together.
+        suffix = _REJECTED if any(failures.values()) else ""
         artifacts = tuple(
-            _publish(target, paths[target.key], out, comparison, check.max_drop if check else None) for target in chosen
+            _describe(target, paths[target.key], out, suffix, comparison, failures[target.key]) for target in chosen
         )
-
-    accepted = all(artifact.rejected is None for artifact in artifacts)
-    report = ExportReport(
-        out / f"{checkpoint.metadata.name}.export.json{'' if accepted else _REJECTED}",
-        model,
-        sha256(bundled_path(model) or Path(model)),
-        checkpoint.config,
-        checkpoint.metadata,
-        comparison.description,
-        comparison.metric_name,
-        comparison.reference_metric,
-        artifacts,
-        larq_agreement,
-        seconds,
-    )
-    write_json(report.path, report.to_dict())
+        report = ExportReport(
+            out / f"{checkpoint.metadata.name}.export.json{suffix}",
+            model,
+            source_sha256,
+            checkpoint.config,
+            checkpoint.metadata,
+            comparison.description,
+            comparison.metric_name,
+            comparison.reference_metric,
+            artifacts,
+            larq_agreement,
+            seconds,
+        )
+        made = folder / "report.json"
+        write_json(made, report.to_dict())
+        _publish({paths[t.key]: a.path for t, a in zip(chosen, artifacts, strict=True)} | {made: report.path})
     return report
 
 
@@ -198,22 +202,43 @@ def _compare(
     return _Comparison(agreements, metrics, metric_for(dataset.keypoints).name, metric, description)
 
 
-def _publish(target: _Target, made: Path, out: Path, comparison: _Comparison, max_drop: float | None) -> ArtifactReport:
-    """Judge an artifact and give it its final name."""
-    agreement, metric = comparison.agreements[target.key], comparison.metrics.get(target.key)
-    rejected = None
-    median = agreement.to_dict()["heatmap_correlation_median"]
+def _judge(target: _Target, comparison: _Comparison, max_drop: float | None) -> str | None:
+    """Why an artifact is not good enough, None where it is."""
+    median = comparison.agreements[target.key].median_correlation
     if not median >= _MIN_CORRELATION:
-        rejected = f"was rejected: its heatmaps correlate with torch's at {median:.4f}, below {_MIN_CORRELATION}."
-    elif metric is not None and comparison.reference_metric is not None and max_drop is not None:
-        drop = comparison.reference_metric - metric
-        if not drop <= max_drop:
-            rejected = f"was rejected: it loses {drop:.2f} points of {comparison.metric_name}, more than {max_drop:g}."
-    ops = inspect_artifact(made).ops or {}
-    size, digest = made.stat().st_size, sha256(made)
-    final = out / f"{made.name}{_REJECTED if rejected else ''}"
-    made.replace(final)
-    return ArtifactReport(target.key, final, size, digest, ops, agreement, metric, rejected)
+        return f"its heatmaps correlate with torch's at {median:.4f}, below {_MIN_CORRELATION}"
+    metric, reference = comparison.metrics.get(target.key), comparison.reference_metric
+    if metric is not None and reference is not None and max_drop is not None and not reference - metric <= max_drop:
+        return f"it loses {reference - metric:.2f} points of {comparison.metric_name}, more than {max_drop:g}"
+    return None
+
+
+def _describe(
+    target: _Target, made: Path, out: Path, suffix: str, comparison: _Comparison, rejected: str | None
+) -> ArtifactReport:
+    return ArtifactReport(
+        target.key,
+        out / f"{made.name}{suffix}",
+        made.stat().st_size,
+        sha256(made),
+        inspect_artifact(made).ops or {},
+        comparison.agreements[target.key],
+        comparison.metrics.get(target.key),
+        rejected,
+    )
+
+
+def _publish(renames: dict[Path, Path]) -> None:
+    """Give every file its final name, one right after the other; an accepted export clears an older rejected one."""
+    for made, final in renames.items():
+        try:
+            made.replace(final)
+            if final.suffix != _REJECTED:
+                final.with_name(final.name + _REJECTED).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {final}: {error.strerror}; remove what is there, or choose another --out."
+            ) from error
 
 
 def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> Runner:

@@ -61,7 +61,8 @@ class ExportReport:
     def failure(self) -> str | None:
         """One sentence about the rejected artifacts, None where there are none."""
         rejected = [artifact for artifact in self.artifacts if artifact.rejected]
-        return " ".join(f"{artifact.path} {artifact.rejected}" for artifact in rejected) or None
+        reasons = "; ".join(f"{artifact.key}: {artifact.rejected}" for artifact in rejected)
+        return f"the export was rejected and kept as {self.path.name} and its like ({reasons})." if reasons else None
 
     def to_dict(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {"name": self.metric_name, "torch": self.torch_metric}

@@ -150,33 +150,38 @@ def check_threads(threads: int) -> int:
     return threads
 
 
-def is_channels_last(shape: tuple[Any, ...], metadata: PoseMetadata, source: object, what: str) -> bool:
+def is_channels_last(
+    shape: tuple[Any, ...], metadata: PoseMetadata, source: object, what: str, *, prefer_last: bool
+) -> bool:
     """Whether an input is ``(N, H, W, 3)`` and not ``(N, 3, H, W)``; sizes that are no numbers match any.
+
+    ``prefer_last`` is the answer where both fit: the layout that files of this format have.
 
     Raises:
         UserError: the shape fits neither; the file contradicts its metadata.
     """
-    return _layout(shape, (3, metadata.input_height, metadata.input_width), source, what)
+    return _layout(shape, (3, metadata.input_height, metadata.input_width), source, what, prefer_last)
 
 
-def is_heatmap_channels_last(shape: tuple[Any, ...], metadata: PoseMetadata, source: object) -> bool:
+def is_heatmap_channels_last(
+    shape: tuple[Any, ...], metadata: PoseMetadata, source: object, *, prefer_last: bool
+) -> bool:
     """The same for an output of ``(N, h, w, K)`` or ``(N, K, h, w)``."""
     stride = metadata.heatmap_stride
     size = (len(metadata.keypoints), metadata.input_height // stride, metadata.input_width // stride)
-    return _layout(shape, size, source, "output")
+    return _layout(shape, size, source, "output", prefer_last)
 
 
-def _layout(shape: tuple[Any, ...], size: tuple[int, int, int], source: object, what: str) -> bool:
+def _layout(shape: tuple[Any, ...], size: tuple[int, int, int], source: object, what: str, prefer_last: bool) -> bool:
     def fits(expected: tuple[int, ...]) -> bool:
         return len(shape) == 4 and all(
             not isinstance(have, int) or have == want for have, want in zip(shape[1:], expected, strict=True)
         )
 
     channels, height, width = size
-    if fits((channels, height, width)):
-        return False
-    if fits((height, width, channels)):
-        return True
+    first, last = fits((channels, height, width)), fits((height, width, channels))
+    if first or last:
+        return last and (prefer_last or not first)
     raise UserError(
         f"{source}: its {what} has shape {tuple(shape)}, which does not fit its metadata "
         f"({channels} channels of {height}x{width}); export it again."

@@ -78,13 +78,18 @@ def bench(
     return results
 
 
+#: Python puts the current folder first on its path; in a clone of this project that is half a package.
+_CHILD = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; "
+    "from bihrnet_edge.runtimes.bench_worker import main; sys.exit(main())"
+)
+
+
 def _in_child(model: str, threads: int, runs: int, warmup: int, runtime: str | None) -> BenchResult:
     # A fresh interpreter, not multiprocessing: its "spawn" imports the caller's main module again, which
     # would count towards the peak and breaks scripts without a main guard.
     task = json.dumps([model, threads, runs, warmup, runtime])
-    child = subprocess.run(
-        [sys.executable, "-m", "bihrnet_edge.runtimes.bench_worker", task], capture_output=True, text=True, check=False
-    )
+    child = subprocess.run([sys.executable, "-c", _CHILD, task], capture_output=True, text=True, check=False)
     if child.returncode == UserError.exit_code:
         raise UserError(child.stdout.strip())
     if child.returncode != 0:

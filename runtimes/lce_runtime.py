@@ -59,7 +59,8 @@ class LceRunner(Runner):
         self._decoding = self._quantization(
             interpreter.output_types[0], interpreter.output_scales[0], interpreter.output_zero_points[0]
         )
-        self._heatmap_last = is_heatmap_channels_last(tuple(interpreter.output_shapes[0]), self.metadata, path)
+        shape = tuple(int(size) for size in interpreter.output_shapes[0])
+        self._heatmap_last = is_heatmap_channels_last(shape, self.metadata, path, prefer_last=True)
         self._input: Any = None
         self._output: Any = None
 

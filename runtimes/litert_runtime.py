@@ -29,7 +29,7 @@ def check_interface(file: TfliteFile) -> None:
             f"{file.path} has {len(file.inputs)} inputs and {len(file.outputs)} outputs; a pose model has one of each."
         )
     shape, metadata = file.tensors[file.inputs[0]].shape, require_metadata(file.metadata, file.path)
-    if not is_channels_last(shape, metadata, file.path, "input"):
+    if not is_channels_last(shape, metadata, file.path, "input", prefer_last=True):
         raise UserError(f"{file.path}: its input {shape} is not (N, height, width, 3); export it again.")
 
 
@@ -67,7 +67,8 @@ class LitertRunner(Runner):
         self.batch = int(source["shape"][0])
         self._source, self._target = source["index"], target["index"]
         self._encoding, self._decoding = quantization_of(source), quantization_of(target)
-        self._heatmap_last = is_heatmap_channels_last(tuple(int(size) for size in target["shape"]), self.metadata, path)
+        shape = tuple(int(size) for size in target["shape"])
+        self._heatmap_last = is_heatmap_channels_last(shape, self.metadata, path, prefer_last=True)
 
     def prepare(self, images: Images) -> None:
         """Copies into the input tensor; quantises, where the model takes integers."""

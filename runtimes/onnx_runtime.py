@@ -13,6 +13,7 @@ from bihrnet_edge.runtimes.base import (
     Images,
     Runner,
     check_threads,
+    first_line,
     is_channels_last,
     is_heatmap_channels_last,
     require_metadata,
@@ -33,8 +34,9 @@ class OnnxRunner(Runner):
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise UserError(f"{path} does not map one float image to one output; export it again.")
         self._name = inputs[0].name
-        self._channels_last = is_channels_last(tuple(inputs[0].shape), self.metadata, path, "input")
-        self._heatmap_last = is_heatmap_channels_last(tuple(outputs[0].shape), self.metadata, path)
+        self._path = path
+        self._channels_last = is_channels_last(tuple(inputs[0].shape), self.metadata, path, "input", prefer_last=False)
+        self._heatmap_last = is_heatmap_channels_last(tuple(outputs[0].shape), self.metadata, path, prefer_last=False)
         self.batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
         self._input: Any = None
         self._output: Any = None
@@ -45,7 +47,12 @@ class OnnxRunner(Runner):
 
     def invoke(self) -> None:
         """One call of the session."""
-        (self._output,) = self._session.run(None, {self._name: self._input})
+        try:
+            (self._output,) = self._session.run(None, {self._name: self._input})
+        except Exception as error:  # onnxruntime raises a dozen types that share no base class
+            raise UserError(
+                f"ONNX Runtime failed while running {self._path} ({first_line(error)}); export it again."
+            ) from error
 
     def heatmaps(self) -> Heatmaps:
         """Channels first, whatever the model gives."""

@@ -35,6 +35,13 @@ class PoseDataset:
         return len(self.people)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that the file system cannot hold, a folder that may not be entered
+        return False
+
+
 def load_annotations(annotations: Path, images: Path) -> PoseDataset:
     """Read a COCO keypoint file or an MPII file of HRNet's tools; which one is seen from its structure.
 
@@ -52,7 +59,11 @@ def load_annotations(annotations: Path, images: Path) -> PoseDataset:
         raise UserError(f"annotation file {annotations} cannot be read ({error.strerror}); check the path.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"annotation file {annotations} is not JSON ({error}); it may be truncated.") from error
-    if not images.is_dir():
+    try:
+        found = images.is_dir()
+    except OSError as error:
+        raise UserError(f"image folder {images} cannot be read ({error.strerror}); check the path.") from error
+    if not found:
         raise UserError(f"image folder {images} does not exist; check the path.")
 
     if isinstance(document, list):
@@ -67,7 +78,7 @@ def load_annotations(annotations: Path, images: Path) -> PoseDataset:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "the file lists none"
         raise UserError(f"{annotations} holds no usable person ({reasons}); give a file with labelled people.")
 
-    missing = [path for path in dict.fromkeys(person.image_path for person in people) if not path.is_file()]
+    missing = [path for path in dict.fromkeys(person.image_path for person in people) if not _is_file(path)]
     if missing:
         raise UserError(
             f"{len(missing)} of the images that {annotations} names are missing, the first is {missing[0]}; "

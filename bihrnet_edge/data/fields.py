@@ -19,14 +19,21 @@ def require(record: Any, key: str, where: str) -> Any:
 
 
 def numbers(value: Any, count: int, what: str, where: str) -> NDArray[np.float64]:
-    """``value`` as exactly ``count`` finite numbers (nested lists are flattened), or a :class:`UserError`."""
+    """``value`` as exactly ``count`` finite numbers (nested lists are flattened), or a :class:`UserError`.
+
+    Finite means in float32, in which a :class:`~bihrnet_edge.data.person.Person` keeps its joints.
+    """
     try:
         array = np.asarray(value, dtype=np.float64).reshape(-1)
+    except OverflowError as error:
+        raise UserError(f"{where}: {what} holds a number that is too large; correct the file.") from error
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {what} holds something that is not a number; correct the file.") from error
     if array.size != count:
         raise UserError(f"{where}: {what} has {array.size} numbers, not {count}; correct the file.")
-    if not np.isfinite(array).all():
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(np.float32)).all()
+    if not finite:
         raise UserError(f"{where}: {what} holds NaN or infinity; correct the file.")
     return array
 

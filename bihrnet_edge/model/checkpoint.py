@@ -7,7 +7,7 @@ A checkpoint is a ``torch.save`` file holding only tensors, numbers, strings, li
 from __future__ import annotations
 
 import pickle
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.files import atomic_path
-from bihrnet_edge.model.config import INPUT_MULTIPLE, ModelConfig, preset
+from bihrnet_edge.model.config import HEATMAP_STRIDE, INPUT_MULTIPLE, ModelConfig, preset
 from bihrnet_edge.model.hrnet import BiHRNet
 from bihrnet_edge.model.packing import COUNTER, pack, unpack
 from bihrnet_edge.model.statistics import center_thresholds, reestimate_batchnorm
@@ -28,6 +28,12 @@ from bihrnet_edge.pose.metadata import PoseMetadata
 
 FORMAT = "bihrnet-edge"
 _DEFAULT_INPUT = (256, 192)
+_DTYPES = frozenset({
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+})  # fmt: skip
+#: Config and metadata nest two levels deep; a pickle may hold a list that contains itself.
+_MAX_DEPTH = 8
 _RANDOM_RANGES = {"act.weight": (0.05, 0.5), "bn.weight": (0.5, 1.5), "bn.bias": (-0.3, 0.3)}
 
 
@@ -55,12 +61,17 @@ class Checkpoint:
         for side, value in (("height", self.metadata.input_height), ("width", self.metadata.input_width)):
             if value % INPUT_MULTIPLE:
                 raise UserError(f"checkpoint {name}: input {side} {value} is not a multiple of {INPUT_MULTIPLE}.")
+        if self.metadata.heatmap_stride != HEATMAP_STRIDE:
+            raise UserError(
+                f"checkpoint {name}: its metadata says heatmap stride {self.metadata.heatmap_stride}, "
+                f"the network has {HEATMAP_STRIDE}; correct the metadata."
+            )
 
     def build(self) -> BiHRNet:
         """The network in evaluation mode.
 
         Raises:
-            UserError: a tensor is missing, left over, of another shape, or not finite.
+            UserError: a tensor is missing, left over, of another shape, not finite, or a negative variance.
         """
         name = self.metadata.name
         with torch.device("meta"):
@@ -86,6 +97,8 @@ class Checkpoint:
                 )
             if not torch.isfinite(tensor).all():
                 raise UserError(f"checkpoint {name}: {key} contains NaN or infinity; the training diverged.")
+            if key.endswith("running_var") and (tensor < 0).any():
+                raise UserError(f"checkpoint {name}: {key} contains a negative variance; the file is damaged.")
         counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(COUNTER)}
         model.load_state_dict(counters | dict(self.state), assign=True)
         return model.eval().requires_grad_(False)
@@ -129,20 +142,25 @@ def load_checkpoint(source: str | Path, preset_name: str | None = None) -> Check
 
 
 def _read(path: Path) -> Any:
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise UserError(f"checkpoint {path} cannot be read ({error.strerror}); check the path.") from error
+    if not exists:
         raise UserError(f"checkpoint {path} does not exist; give a path or the name of a bundled checkpoint.")
     if path.is_dir():
         raise UserError(f"checkpoint {path} is a folder; give the .pt file.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "unsupported global" in str(error).lower() or "unsupported class" in str(error).lower():
+    except Exception as error:  # foreign bytes lead the unpickler into errors of any type
+        message = str(error).lower()
+        if isinstance(error, pickle.UnpicklingError) and (
+            "unsupported global" in message or "unsupported class" in message
+        ):
             raise UserError(
                 f"checkpoint {path} contains Python objects that could execute code and was not loaded; "
                 "save a state_dict of tensors instead."
             ) from error
-        raise UserError(f"checkpoint {path} cannot be read: not a torch file, or truncated.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"checkpoint {path} cannot be read: not a torch file, or truncated.") from error
 
 
@@ -150,25 +168,62 @@ def _from_content(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     for key in ("config", "metadata", "state_dict"):
         if not isinstance(content.get(key), dict):
             raise UserError(f"checkpoint {path} has no {key!r}; it is damaged.")
+    for key in ("config", "metadata"):
+        if not _is_plain(content[key]):
+            raise UserError(f"checkpoint {path}: its {key} holds more than text and numbers; it is damaged.")
     config, metadata = ModelConfig.from_dict(content["config"]), PoseMetadata.from_dict(content["metadata"])
-    state = content["state_dict"]
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"checkpoint {path}: {key!r} is not a tensor; it is damaged.")
+    state = _tensors(path, content["state_dict"])
     if content.get("packed") is True:
         return Checkpoint(metadata, config, unpack(state, config, f"checkpoint {path}"))
     return Checkpoint(metadata, config, {key: value.float() for key, value in state.items()})
 
 
-def _from_state_dict(path: Path, state: Mapping[str, Tensor], preset_name: str) -> Checkpoint:
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Whether this is what JSON could hold."""
+    if isinstance(value, int):
+        return abs(value) < 2**63  # Python refuses to print far larger ones, so no message could name them
+    if value is None or isinstance(value, (float, str)):
+        return True
+    if depth == _MAX_DEPTH:
+        return False
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item, depth + 1) for key, item in value.items())
+    return isinstance(value, (list, tuple)) and all(_is_plain(item, depth + 1) for item in value)
+
+
+def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """``state`` as ordinary tensors by name; a file can hold sparse, quantised or empty-handed (meta) ones too."""
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise UserError(f"checkpoint {path}: a tensor's name is {key!r}, not text; it is damaged.")
+        if not isinstance(value, Tensor):
+            raise UserError(f"checkpoint {path}: {key!r} is not a tensor; it is damaged.")
+        if (
+            value.layout != torch.strided
+            or value.device.type != "cpu"
+            or value.is_nested
+            or value.dtype not in _DTYPES  # leaves out quantised and complex ones
+        ):
+            raise UserError(
+                f"checkpoint {path}: {key!r} is no dense tensor of real numbers ({value.dtype}, {value.layout}, "
+                f"{value.device.type}); save ordinary float32 tensors."
+            )
+        tensors[key] = value.detach()
+    return tensors
+
+
+def _from_state_dict(path: Path, content: Mapping[Any, Any], preset_name: str) -> Checkpoint:
     prefix = "module."  # written by DataParallel
-    state = {key.removeprefix(prefix): value.float() for key, value in state.items() if "." in key}
+    state = {key.removeprefix(prefix): value.float() for key, value in _tensors(path, content).items()}
     head = state.get("head.weight")
     if head is None or head.ndim != 4:
         raise UserError(f"{path}: the state_dict has no head.weight of four axes; it is not a {preset_name}.")
     config = preset(preset_name, keypoints=int(head.shape[0]))
     height, width = _DEFAULT_INPUT
-    return Checkpoint(PoseMetadata(path.stem, height, width, keypoint_set_of_size(config.keypoints)), config, state)
+    name = re.sub(r"[^A-Za-z0-9_.+ -]", "-", path.stem)
+    name = re.sub(r"^[^A-Za-z0-9]+", "", name)[:100] or "model"
+    return Checkpoint(PoseMetadata(name, height, width, keypoint_set_of_size(config.keypoints)), config, state)
 
 
 def keypoint_set_of_size(count: int) -> KeypointSet:

@@ -76,9 +76,9 @@ class ModelConfig:
         ):
             if value not in choices:
                 raise UserError(f"model config: {name} is {value!r}; choose one of {', '.join(choices)}.")
-        for name, value in (("binary", self.binary), ("integer_stem", self.integer_stem)):
-            if not isinstance(value, bool):
-                raise UserError(f"model config: {name} is {value!r}; give true or false.")
+        for name, flag in (("binary", self.binary), ("integer_stem", self.integer_stem)):
+            if not isinstance(flag, bool):
+                raise UserError(f"model config: {name} is {flag!r}; give true or false.")
 
     def branch_channels(self, branch: int) -> int:
         return self.width << branch
@@ -95,7 +95,7 @@ class ModelConfig:
         """Inverse of :meth:`to_dict`; an unknown or missing key is an error that names it."""
         known = {field.name for field in dataclasses.fields(cls)}
         # integer_stem came after the first checkpoints; a file without it has none.
-        unknown, missing = sorted(set(values) - known), sorted(known - set(values) - {"integer_stem"})
+        unknown, missing = sorted(set(values) - known, key=str), sorted(known - set(values) - {"integer_stem"})
         if unknown:
             raise UserError(f"model config: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}.")
         if missing:

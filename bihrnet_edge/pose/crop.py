@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from bihrnet_edge.errors import UserError
 
@@ -75,11 +75,19 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             turned = ImageOps.exif_transpose(image) if upright else image
-            return np.asarray(turned.convert("RGB"))
+            return _to_rgb(turned)
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist; check the path.") from error
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them into
         raise UserError(f"image {path} cannot be read ({error}); it may be truncated or no image.") from error
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    # 16-bit greyscale, in some formats held in 32 bits; Pillow's conversion would cut it off at 255.
+    grey = np.rint(np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def crop_image(image: NDArray[np.uint8], crop: Crop, height: int, width: int) -> NDArray[np.uint8]:

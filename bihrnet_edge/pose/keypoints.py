@@ -70,7 +70,7 @@ class KeypointSet:
                 keypoints=tuple(str(k) for k in values["keypoints"]),
                 skeleton=tuple((int(a), int(b)) for a, b in values["skeleton"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"keypoint set is malformed ({error}); it needs name, keypoints and skeleton.") from error
 
 

@@ -6,6 +6,8 @@ Written into every checkpoint and artifact, so that a device needs the file and 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +24,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _MAX_SIDE = 4096
+#: Commands name the files they write after the model, so a name must not lead into another folder.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+ -]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class PoseMetadata:
     """How to use a pose network.
 
     Attributes:
-        name: the model's name.
+        name: the model's name: up to 100 letters, digits, spaces and ``_.+-``.
         input_height, input_width: pixels of the cropped person image.
         keypoints: joints in heatmap order.
         channel_order: always ``RGB``.
@@ -49,6 +53,11 @@ class PoseMetadata:
     box_padding: float = 1.25
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UserError(
+                f"model name {self.name[:100]!r} cannot be a file's name; give up to 100 letters, digits, spaces "
+                "or _.+- that begin with a letter or digit."
+            )
         for side, value in (("height", self.input_height), ("width", self.input_width)):
             if not 1 <= value <= _MAX_SIDE:
                 raise UserError(f"model {self.name!r}: input {side} is {value}; give 1 to {_MAX_SIDE} pixels.")
@@ -56,6 +65,8 @@ class PoseMetadata:
             raise UserError(f"model {self.name!r}: channel order {self.channel_order!r} is not supported; use RGB.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise UserError(f"model {self.name!r}: mean and std need three values each, std above 0.")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise UserError(f"model {self.name!r}: mean or std holds NaN or infinity; give finite values.")
         if self.heatmap_stride < 1 or not 0.5 <= self.box_padding <= 4:
             raise UserError(f"model {self.name!r}: heatmap stride or box padding is out of range.")
 
@@ -94,14 +105,14 @@ class PoseMetadata:
                 heatmap_stride=int(values["heatmap_stride"]),
                 box_padding=float(values["box_padding"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"the file's bihrnet-edge metadata is malformed ({error!r}); export it again.") from error
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PoseMetadata:
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"the file's bihrnet-edge metadata is not JSON ({error}); export it again.") from error
         if not isinstance(values, dict):
             raise UserError("the file's bihrnet-edge metadata is not a JSON object; export it again.")

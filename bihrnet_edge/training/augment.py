@@ -6,6 +6,8 @@ by :data:`MARGIN` so that rotation and scaling have something to show. A batch i
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.files import atomic_path, write_text
 from bihrnet_edge.pose.crop import box_to_crop, crop_image, read_image
 from bihrnet_edge.pose.metadata import PoseMetadata
 
@@ -52,6 +55,34 @@ class Batch:
     visible: Tensor
 
 
+def _digest_path(cache: Path) -> Path:
+    return cache.with_suffix(".sha256")
+
+
+def _crops_digest(dataset: PoseDataset, metadata: PoseMetadata, shape: tuple[int, ...]) -> str:
+    """SHA-256 over everything that decides a canvas, but for what is in the image files."""
+    content = {
+        "people": [[str(person.image_path), [float(side) for side in person.box]] for person in dataset.people],
+        "aspect": [metadata.input_width, metadata.input_height],
+        "padding": metadata.box_padding * MARGIN,
+        "shape": shape,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _load_canvases(cache: Path, key: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The canvases kept for ``key``; None where there are none, or they cannot be read."""
+    try:
+        if _digest_path(cache).read_text(encoding="utf-8").strip() != key:
+            return None
+        canvases = np.load(cache)
+    except (OSError, ValueError, EOFError):
+        return None
+    if not isinstance(canvases, np.ndarray) or canvases.shape != shape or canvases.dtype != np.uint8:
+        return None
+    return canvases
+
+
 class CropCache:
     """All people of a data set as canvases ``(P, H, W, 3)`` with their joints in canvas pixels."""
 
@@ -76,25 +107,34 @@ class CropCache:
         cache: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> CropCache:
-        """Decode and crop every person; ``cache`` (an ``.npy`` file) keeps the canvases between runs."""
+        """Decode and crop every person; ``cache`` (an ``.npy`` file) keeps the canvases between runs.
+
+        Beside it, a ``.sha256`` file says of which crops they are; the canvases of others are not used.
+        """
         aspect = metadata.input_width / metadata.input_height
         height, width = canvas_height, round(canvas_height * aspect)
         count = len(dataset.people)
         shape = (count, height, width, 3)
-        cached = np.load(cache, mmap_mode=None) if cache is not None and cache.exists() else None
-        canvases = cached if cached is not None and cached.shape == shape else np.empty(shape, np.uint8)
+        key = _crops_digest(dataset, metadata, shape)
+        cached = _load_canvases(cache, key, shape) if cache is not None else None
+        canvases = cached if cached is not None else np.empty(shape, np.uint8)
         points = np.empty((count, len(dataset.keypoints), 2), np.float32)
         visible = np.empty((count, len(dataset.keypoints)), np.bool_)
         for i, person in enumerate(dataset.people):
             crop = box_to_crop(person.box, aspect, metadata.box_padding * MARGIN)
-            if canvases is not cached:
+            if cached is None:
                 canvases[i] = crop_image(read_image(person.image_path), crop, height, width)
             points[i] = crop.to_input(person.keypoints, (height, width))
             visible[i] = person.visible
             if progress is not None:
                 progress(i + 1, count)
-        if cache is not None and canvases is not cached:
-            np.save(cache, canvases)
+        if cache is not None and cached is None:
+            # The old digest goes first: a run killed between the two files must not leave a pair that disagrees.
+            with atomic_path(cache) as temporary:
+                with temporary.open("wb") as file:
+                    np.save(file, canvases)
+                _digest_path(cache).unlink(missing_ok=True)
+            write_text(_digest_path(cache), key + "\n")
         return cls(canvases, points, visible, padding=metadata.box_padding)
 
     def batch(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -21,6 +23,7 @@ from bihrnet_edge.metrics.pck import pck, torso_length
 from bihrnet_edge.model.binary import BinaryConv2d
 from bihrnet_edge.model.checkpoint import Checkpoint, save_checkpoint
 from bihrnet_edge.model.config import HEATMAP_STRIDE
+from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.model.hrnet import BiHRNet
 from bihrnet_edge.model.statistics import center_thresholds, reestimate_batchnorm
 from bihrnet_edge.pose.heatmaps import decode, encode
@@ -31,6 +34,8 @@ from bihrnet_edge.training.recipe import Network, Phase, Recipe
 
 _REESTIMATION_BATCHES = 60
 _GRADIENT_NORM = 5.0
+#: Number of seeds that torch takes.
+_SEEDS = 2**63
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -72,12 +77,18 @@ class Trainer:
         self.progress = progress or (lambda phase, step, steps, figures: None)
         if train.keypoints.keypoints != val.keypoints.keypoints:
             raise UserError(f"recipe {recipe.name}: training and validation sets name different joints.")
+        for joint in ("right_shoulder", "left_hip"):
+            if train.keypoints.index(joint) is None:
+                raise UserError(
+                    f"recipe {recipe.name}: keypoint set {train.keypoints.name!r} has no joint {joint!r}, "
+                    "without which training cannot measure PCK by the torso; give annotations that name it."
+                )
         self.keypoints = train.keypoints
         self.train_cache = self._cache(train, "train")
         self.val_cache = self._cache(val, "val")
 
-    def _metadata(self, phase: Phase) -> PoseMetadata:
-        return PoseMetadata(self.recipe.name, *phase.size, self.keypoints)
+    def _metadata(self, phase: Phase, name: str | None = None) -> PoseMetadata:
+        return PoseMetadata(name or self.recipe.name, *phase.size, self.keypoints)
 
     def _cache(self, dataset: PoseDataset, split: str) -> CropCache:
         return CropCache.build(
@@ -89,7 +100,7 @@ class Trainer:
         )
 
     def run(self) -> Checkpoint:
-        """Train what is left to train; returns the last phase's network."""
+        """Train what is left to train; returns the last phase's network, a binary one in its exact form."""
         state = self._load()
         for index, phase in enumerate(self.recipe.phases):
             if phase.name in state.finished:
@@ -99,24 +110,29 @@ class Trainer:
             weights = self._run_phase(phase, state)
             state.finished[phase.name] = weights
             state = _State(index, state.step, weights, None, state.finished)
+            # A checkpoint knows binary or not; real weights behind binary activations would load as binary ones.
+            if phase.network != "binary-activations":
+                name = f"{self.recipe.name}-{phase.name}"
+                save_checkpoint(self.folder / f"{phase.name}.pt", self._checkpoint(phase, weights, name))
             self._save(state)
-            save_checkpoint(self.folder / f"{phase.name}.pt", self._checkpoint(phase, weights))
         last = self.recipe.phases[-1]
-        checkpoint = self._checkpoint(last, state.finished[last.name])
-        packed = last.network == "binary"
-        save_checkpoint(self.folder / f"{self.recipe.name}.pt", checkpoint, packed=packed)
+        checkpoint = self._checkpoint(last, state.finished[last.name], self.recipe.name)
+        binary = last.network == "binary"
+        if binary:
+            checkpoint = make_exact(checkpoint)
+        save_checkpoint(self.folder / f"{self.recipe.name}.pt", checkpoint, packed=binary)
         return checkpoint
 
-    def _checkpoint(self, phase: Phase, weights: dict[str, Tensor]) -> Checkpoint:
+    def _checkpoint(self, phase: Phase, weights: dict[str, Tensor], name: str) -> Checkpoint:
         return Checkpoint(
-            self._metadata(phase), self.recipe.model_config(len(self.keypoints), phase.network), dict(weights)
+            self._metadata(phase, name), self.recipe.model_config(len(self.keypoints), phase.network), dict(weights)
         )
 
     def _initial(self, index: int, state: _State) -> dict[str, Tensor]:
         """The previous phase's weights; a first phase starts from random ones."""
         if index > 0:
             return state.finished[self.recipe.phases[index - 1].name]
-        torch.manual_seed(self.recipe.seed)
+        torch.manual_seed(self.recipe.seed % _SEEDS)
         return BiHRNet(self.recipe.model_config(len(self.keypoints), self.recipe.phases[0].network)).state_dict()
 
     def _network(self, network: Network, weights: dict[str, Tensor]) -> BiHRNet:
@@ -150,7 +166,7 @@ class Trainer:
         first = state.step
         running: dict[str, float] = {}
         for step, indices in self._steps(phase, seed, per_epoch, state.step):
-            generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
+            generator = _generator(seed * 1_000_000 + step)
             batch = self.train_cache.batch(indices, phase.size, metadata, self.recipe.augmentation, generator)
             for group in optimizer.param_groups:
                 group["lr"] = phase.learning_rate * _schedule(step / total, phase.warmup)
@@ -192,14 +208,12 @@ class Trainer:
 
     def _steps(self, phase: Phase, seed: int, per_epoch: int, start: int) -> Iterator[tuple[int, Tensor]]:
         for epoch in range(start // per_epoch, phase.epochs):
-            order = torch.randperm(
-                len(self.train_cache), generator=torch.Generator().manual_seed(seed * 1_000_000 + epoch)
-            )
+            order = torch.randperm(len(self.train_cache), generator=_generator(seed * 1_000_000 + epoch))
             for i in range(start - epoch * per_epoch if epoch == start // per_epoch else 0, per_epoch):
                 yield epoch * per_epoch + i, order[i * phase.batch : (i + 1) * phase.batch]
 
     def _plain_batches(self, phase: Phase, metadata: PoseMetadata, seed: int) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.train_cache), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self.train_cache), generator=_generator(seed))
         for indices in torch.split(order, phase.batch)[:_REESTIMATION_BATCHES]:
             images = self.train_cache.batch(indices, phase.size, metadata).images
             yield images.contiguous(memory_format=torch.channels_last)
@@ -253,22 +267,44 @@ class Trainer:
     def _state_path(self) -> Path:
         return self.folder / "state.pt"
 
+    def _digest(self) -> str:
+        """SHA-256 of all that the states of two runs must share, which where the data lie is not."""
+        recipe = self.recipe
+        content = {
+            "model": recipe.model_config(len(self.keypoints), "binary").to_dict(),
+            "phases": [dataclasses.asdict(phase) for phase in recipe.phases],
+            "augmentation": dataclasses.asdict(recipe.augmentation),
+            "seed": recipe.seed,
+            "canvas": recipe.canvas,
+            "joints": self.keypoints.keypoints,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def _save(self, state: _State) -> None:
         with atomic_path(self._state_path) as temporary:
-            torch.save(vars(state) | {"recipe": self.recipe.name}, temporary)
+            torch.save(vars(state) | {"recipe": self.recipe.name, "digest": self._digest()}, temporary)
 
     def _load(self) -> _State:
         if not self._state_path.exists():
             return _State(0, 0, self._initial(0, _State(0, 0, {}, None, {})), None, {})
         try:
             values = torch.load(self._state_path, weights_only=True)
-            name = values.pop("recipe")
+            name, digest = values.pop("recipe"), values.pop("digest", None)
             state = _State(**values)
         except Exception as error:
             raise UserError(f"{self._state_path} cannot be read ({error}); remove it to start afresh.") from error
         if name != self.recipe.name:
             raise UserError(f"{self.folder} holds a run of recipe {name!r}; choose another folder.")
+        if digest != self._digest():
+            raise UserError(
+                f"{self._state_path} is of recipe {name!r} with another network, phases, augmentation, seed, canvas or "
+                "joints; choose another folder, or remove that file to start afresh."
+            )
         return state
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed % _SEEDS)
 
 
 def _schedule(done: float, warmup: float) -> float:

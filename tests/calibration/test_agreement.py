@@ -45,3 +45,18 @@ def test_constant_heatmaps_correlate_only_with_equal_ones() -> None:
     agreement.add(flat, flat)
     agreement.add(flat, flat + 1)
     assert agreement.correlations == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_heatmap_that_is_not_finite_shows(value: float, first: bool) -> None:
+    sound = _peaks([(3, 4)])
+    broken = sound.copy()
+    broken[0, 0, 2, 2] = value
+    agreement = Agreement(stride=4)
+    with np.errstate(invalid="ignore"):
+        for other in (broken, sound) if first else (sound, broken):
+            agreement.add(sound, other)
+    assert not np.isfinite(agreement.max_abs_diff)
+    assert np.isnan(agreement.to_dict()["heatmap_correlation_min"])
+    assert np.isnan(agreement.median_correlation)

@@ -44,3 +44,8 @@ def test_counts_missing_images(tmp_path: Path, coco: dict[str, Any], write: Any)
     coco["annotations"].append(coco["annotations"][0] | {"id": 6, "image_id": 8})
     with pytest.raises(UserError, match=r"^2 of the images .* the first is .*a\.png"):
         load_annotations(write(coco), tmp_path)
+
+
+def test_image_folder_of_an_impossible_name(tmp_path: Path, coco: dict[str, Any], write: Any) -> None:
+    with pytest.raises(UserError, match=r"image folder .* cannot be read"):
+        load_annotations(write(coco), tmp_path / ("a" * 5000))

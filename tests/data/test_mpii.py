@@ -65,6 +65,8 @@ def test_ids_and_what_is_left_out(mpii: list[dict[str, Any]], images: Path, writ
     [
         ({"joints": [[1, 2]] * 15}, "entry 0: joints has 30 numbers, not 32"),
         ({"joints": [[float("nan"), 2]] * 16}, "joints holds NaN"),
+        ({"joints": [[1e300, 2]] * 16}, "joints holds NaN or infinity"),
+        ({"scale": 10**400}, "scale holds a number that is too large"),
         ({"center": [1]}, "center has 1 numbers"),
         ({"scale": "big"}, "scale holds something that is not a number"),
         ({"image": "gone.jpg"}, "the first is"),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bihrnet_edge.model.checkpoint import (
 )
 from bihrnet_edge.model.config import ModelConfig, preset
 from bihrnet_edge.model.packing import layout, pack, unpack
-from bihrnet_edge.model.zoo import bundled_names
+from bihrnet_edge.model.zoo import bundled_names, bundled_path
 from bihrnet_edge.pose.keypoints import COCO, LSP, MPII
 from bihrnet_edge.pose.metadata import PoseMetadata
 
@@ -115,12 +116,35 @@ def test_truncated_file(tiny: Checkpoint, tmp_path: Path, keep: float) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\x89PNG\r\n\x1a\n" + bytes(64), b"PK\x03\x04" + bytes(64)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello", b"\x89PNG\r\n\x1a\n" + bytes(64), b"PK\x03\x04" + bytes(64),
+        b"0.", b"a.", b"\x80\x02t.", b"\x80\x02]Ra.", b"\x80\x02r.", b"\x80\x02NQ.",  # pickle opcodes without operands
+    ],
+)  # fmt: skip
 def test_foreign_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.pt"
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a torch file"):
         load_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_random_bytes_are_user_errors(tmp_path: Path) -> None:
+    """Pickle's opcodes in any order lead the unpickler into errors of many types."""
+    path = tmp_path / "a.pt"
+    opcodes = np.frombuffer(b"(.012FIJKLMNPQRSTUVXabcdeghijlopqrstu}]\x80\x85\x86\x87\x88\x8a\x00\x01\x02\n", np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        path.write_bytes(rng.choice(opcodes, rng.integers(1, 12)).tobytes() + b".")
+        with pytest.raises(UserError):
+            load_checkpoint(path)
+
+
+def test_name_that_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load_checkpoint(tmp_path / ("a" * 5000 + ".pt"))
 
 
 class _Bomb:
@@ -153,6 +177,92 @@ def test_input_size_must_be_a_multiple_of_32(tiny: Checkpoint) -> None:
         dataclasses.replace(tiny, metadata=PoseMetadata("tiny", 64, 40, LSP))
 
 
+def test_heatmap_stride_must_be_the_networks(tiny: Checkpoint) -> None:
+    with pytest.raises(UserError, match="heatmap stride 2"):
+        dataclasses.replace(tiny, metadata=dataclasses.replace(tiny.metadata, heatmap_stride=2))
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("mine", "mine"), ("päß:1", "p---1"), ("-x", "x"), ("._", "model"), ("ä", "model"), ("a" * 120, "a" * 100)],
+)
+def test_a_bare_state_dict_is_named_after_its_file(tmp_path: Path, stem: str, name: str) -> None:
+    path = tmp_path / f"{stem}.pt"
+    torch.save({"head.weight": torch.zeros(16, 32, 1, 1)}, path)
+    assert load_checkpoint(path, "bihrnet-small").metadata.name == name
+
+
+_ODD_TENSORS: dict[str, Callable[[], torch.Tensor]] = {
+    "meta": lambda: torch.zeros(3, device="meta"),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "csr": lambda: torch.eye(3).to_sparse_csr(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.zeros(3), 0.5, 0, torch.qint8),
+    "complex": lambda: torch.zeros(3, dtype=torch.complex64),
+    "float8": lambda: torch.zeros(3).to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, about its own sparse and quantized tensors
+@pytest.mark.parametrize("form", ["bare", "plain", "packed"])
+@pytest.mark.parametrize("kind", _ODD_TENSORS)
+def test_tensors_of_other_kinds(tiny: Checkpoint, tmp_path: Path, form: str, kind: str) -> None:
+    path, odd = tmp_path / "a.pt", _ODD_TENSORS[kind]()
+    if form == "bare":
+        torch.save(dict(tiny.state) | {"head.bias": odd}, path)
+    else:
+        save_checkpoint(path, tiny, packed=form == "packed")
+        content = torch.load(path, weights_only=True)
+        content["state_dict"]["values" if form == "packed" else "head.bias"] = odd
+        torch.save(content, path)
+    with pytest.raises(UserError, match=r"is no dense tensor of real numbers|not a torch file"):
+        load_checkpoint(path, "bihrnet-small")
+
+
+@pytest.mark.parametrize("part", ["config", "metadata", "state_dict"])
+@pytest.mark.parametrize("key", [3, None, (1, 2), 2.5])
+def test_keys_that_are_no_text(tiny: Checkpoint, tmp_path: Path, part: str, key: object) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, tiny)
+    content = torch.load(path, weights_only=True)
+    content[part] |= {key: torch.zeros(1) if part == "state_dict" else 1}
+    torch.save(content, path)
+    with pytest.raises(UserError, match="it is damaged"):
+        load_checkpoint(path)
+    torch.save(dict(tiny.state) | {key: torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="not text"):
+        load_checkpoint(path, "bihrnet-small")
+
+
+def _itself() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("part", ["config", "metadata"])
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, torch.zeros(3), torch.zeros(1, device="meta"), _itself(), {1: 2}],
+    ids=["huge", "tensor", "meta", "itself", "key"],
+)
+def test_descriptions_of_more_than_text_and_numbers(tiny: Checkpoint, tmp_path: Path, part: str, value: object) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, tiny)
+    content = torch.load(path, weights_only=True)
+    for key in content[part]:
+        torch.save(content | {part: content[part] | {key: value}}, path)
+        with pytest.raises(UserError, match=f"its {part} holds more than text and numbers|not a torch file"):
+            load_checkpoint(path)
+
+
+def test_tensors_at_the_top_level_do_not_vanish(tmp_path: Path) -> None:
+    config = preset("bihrnet-small", keypoints=16)
+    w = random_checkpoint(config, name="x", keypoints=MPII, input_size=(64, 64), seed=0)
+    torch.save(dict(w.state) | {"scale": torch.ones(1)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"do not belong to the model, first 'scale'"):
+        load_checkpoint(tmp_path / "a.pt", "bihrnet-small").build()
+
+
 def test_build_names_what_does_not_fit(tiny: Checkpoint) -> None:
     key = "stage1.0.reduce.conv.weight"
     state = dict(tiny.state)
@@ -162,6 +272,9 @@ def test_build_names_what_does_not_fit(tiny: Checkpoint) -> None:
         dataclasses.replace(tiny, state=state | {key: torch.zeros(1)}).build()
     with pytest.raises(UserError, match=f"{key} contains NaN"):
         dataclasses.replace(tiny, state=state | {key: torch.full_like(state[key], float("nan"))}).build()
+    variance = next(name for name in state if name.endswith("running_var"))
+    with pytest.raises(UserError, match=f"{variance} contains a negative variance"):
+        dataclasses.replace(tiny, state=state | {variance: -state[variance]}).build()
     del state[key]
     with pytest.raises(UserError, match=rf"missing, first '{key}'"):
         dataclasses.replace(tiny, state=state).build()
@@ -193,8 +306,12 @@ def test_damaged_contents_are_user_errors(data: st.DataObject) -> None:
             load_checkpoint(path).build()
 
 
-@pytest.mark.parametrize("name", bundled_names())
-def test_bundled_checkpoints_load_and_are_small(name: str) -> None:
-    checkpoint = load_checkpoint(name)
-    assert checkpoint.metadata.name == name
-    checkpoint.build()
+def test_bundled_checkpoints_load_and_are_small() -> None:
+    assert "bihrnet-small-lsp" in bundled_names()
+    for name in bundled_names():
+        path = bundled_path(name)
+        assert path is not None
+        assert path.stat().st_size <= 3_000_000
+        checkpoint = load_checkpoint(name)
+        assert checkpoint.metadata.name == name
+        checkpoint.build()

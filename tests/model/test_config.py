@@ -44,6 +44,11 @@ def test_bad_value_is_named(change: dict[str, Any], named: str) -> None:
         ModelConfig.from_dict(ModelConfig().to_dict() | change)
 
 
+def test_keys_of_mixed_types() -> None:
+    with pytest.raises(UserError, match="unknown key"):
+        ModelConfig.from_dict(ModelConfig().to_dict() | {1: 1, None: 2, "depth": 3})  # type: ignore[dict-item]
+
+
 def test_missing_key_is_named() -> None:
     values = ModelConfig().to_dict()
     del values["blocks"]

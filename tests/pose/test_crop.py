@@ -97,3 +97,35 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.new(mode, (4, 3)).save(path)
     assert read_image(path).shape == (3, 4, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("upright", [True, False])
+def test_16_bit_grey_keeps_its_range(tmp_path: Path, suffix: str, upright: bool) -> None:
+    path = tmp_path / f"grey.{suffix}"
+    eight = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(eight * 257).save(path)
+    with Image.open(path) as image:
+        assert image.mode.startswith("I")
+    got = read_image(path, upright=upright)
+    assert got.dtype == np.uint8
+    assert np.array_equal(got, np.repeat(eight[..., None], 3, axis=2))
+
+
+def test_grey_held_in_32_bits(tmp_path: Path) -> None:
+    path = tmp_path / "grey.tif"
+    Image.fromarray(np.array([[-5, 0, 257, 65535, 2**30]], np.int32)).save(path)
+    assert read_image(path)[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+
+
+def test_damaged_dds_is_named(tmp_path: Path) -> None:
+    """Pillow has not implemented what the damaged header asks for."""
+    path = tmp_path / "d.dds"
+    Image.new("RGB", (4, 4)).save(path)
+    data = bytearray(path.read_bytes())
+    data[80:84] = bytes(4)  # the flags of the pixel format
+    path.write_bytes(data)
+    with pytest.raises(NotImplementedError):
+        Image.open(path)
+    with pytest.raises(UserError, match=r"d\.dds cannot be read"):
+        read_image(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -37,6 +38,11 @@ def test_skeleton_connects_every_joint() -> None:
         {"keypoints": {}}, {"keypoints": {"name": "x", "keypoints": ["a", "a"], "skeleton": []}},
         {"keypoints": {"name": "x", "keypoints": ["a"], "skeleton": [[0, 1]]}}, {"channel_order": "BGR"},
         {"heatmap_stride": 0}, {"keypoints": {"name": "x", "keypoints": [], "skeleton": []}},
+        {"input_height": math.inf}, {"heatmap_stride": math.inf}, {"format_version": math.inf},
+        {"mean": [0.5, math.nan, 0.5]}, {"mean": [0.5, math.inf, 0.5]}, {"mean": [0.5, 10**400, 0.5]},
+        {"std": [math.nan, 1, 1]}, {"std": [1, math.nan, 1]}, {"std": [1, 1, math.inf]},
+        {"box_padding": math.nan}, {"box_padding": math.inf}, {"box_padding": 10**400},
+        {"keypoints": {"name": "x", "keypoints": ["a"], "skeleton": [[0, math.inf]]}},
     ],
 )  # fmt: skip
 def test_malformed_metadata_is_one_sentence(change: dict[str, Any]) -> None:
@@ -45,7 +51,26 @@ def test_malformed_metadata_is_one_sentence(change: dict[str, Any]) -> None:
         PoseMetadata.from_json(json.dumps(values))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "../up", "/etc/passwd", "a/b", "a\\b", ".hidden", "-option", " space", "..", "line\nbreak", "end\n", "ä",
+        "nul\0", "x" * 101, "C:x",
+    ],
+)  # fmt: skip
+def test_a_name_must_be_a_files_name(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be a file's name"):
+        PoseMetadata(name, 256, 192, COCO)
+    with pytest.raises(UserError, match="cannot be a file's name"):
+        PoseMetadata.from_dict(PoseMetadata("m", 256, 192, COCO).to_dict() | {"name": name})
+
+
+@pytest.mark.parametrize("name", ["m", "bihrnet-small-lsp", "My model_2.1+a", "0", "x" * 100])
+def test_names_that_are_files_names(name: str) -> None:
+    assert PoseMetadata(name, 256, 192, COCO).name == name
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 100_000])
 def test_not_our_json(text: str) -> None:
     with pytest.raises(UserError):
         PoseMetadata.from_json(text)

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from bihrnet_edge.pose.keypoints import LSP, KeypointSet
 from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
 
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # larq wants it, and any test may be the first to import tensorflow
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 HEIGHT, WIDTH, STRIDE = 24, 16, 4
 JOINTS = KeypointSet("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 METADATA = PoseMetadata("one-conv", HEIGHT, WIDTH, JOINTS)
@@ -83,6 +86,8 @@ def make_tflite(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         text: str | None = METADATA.to_json(),
         custom: str = "",
         batch: int = 1,
+        kernel: NDArray[np.float32] | None = None,
+        size: tuple[int, int] = (HEIGHT, WIDTH),
     ) -> Path:
         from ai_edge_litert import schema_py_generated as schema
 
@@ -104,15 +109,18 @@ def make_tflite(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
                 value.quantization.scale, value.quantization.zeroPoint = [scale], [0]
             return value
 
-        kernel = _kernel()
+        kernel = _kernel() if kernel is None else kernel
+        (height, width), joints = size, len(kernel)
         steps = 1 / 32, float(abs(kernel).max() / 127), 1 / 4
         stored = np.rint(kernel / steps[1]).astype(np.int8) if int8 else kernel
         bias_kind = schema.TensorType.INT32 if int8 else schema.TensorType.FLOAT32
         graph.tensors = [
-            tensor("images", (batch, HEIGHT, WIDTH, 3), kind, None, steps[0]),
+            tensor("images", (batch, height, width, 3), kind, None, steps[0]),
             tensor("kernel", kernel.shape, kind, stored, steps[1]),
-            tensor("bias", (3,), bias_kind, np.zeros(3, np.int32 if int8 else np.float32), steps[0] * steps[1]),
-            tensor("heatmaps", (batch, HEIGHT // STRIDE, WIDTH // STRIDE, 3), kind, None, steps[2]),
+            tensor(
+                "bias", (joints,), bias_kind, np.zeros(joints, np.int32 if int8 else np.float32), steps[0] * steps[1]
+            ),
+            tensor("heatmaps", (batch, height // STRIDE, width // STRIDE, joints), kind, None, steps[2]),
         ]
         graph.inputs, graph.outputs = [0], [3]
         operator, code, options = schema.OperatorT(), schema.OperatorCodeT(), schema.Conv2DOptionsT()
@@ -140,21 +148,29 @@ def make_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes an .onnx file of one Conv, channels first, or last between two transpositions."""
 
     def make(
-        name: str = "one", *, batch: int | str = "n", channels_last: bool = False, text: str | None = METADATA.to_json()
+        name: str = "one",
+        *,
+        batch: int | str = "n",
+        channels_last: bool = False,
+        text: str | None = METADATA.to_json(),
+        kernel: NDArray[np.float32] | None = None,
+        size: tuple[int, int] = (HEIGHT, WIDTH),
     ) -> Path:
         onnx = pytest.importorskip("onnx")
         helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
-        rows, columns = HEIGHT // STRIDE, WIDTH // STRIDE
+        kernel = _kernel() if kernel is None else kernel
+        (height, width), joints = size, len(kernel)
+        rows, columns = height // STRIDE, width // STRIDE
         conv = helper.make_node("Conv", ["x", "kernel"], ["y"], strides=[STRIDE, STRIDE])
         if channels_last:
-            shapes = [batch, HEIGHT, WIDTH, 3], [batch, rows, columns, 3]
+            shapes = [batch, height, width, 3], [batch, rows, columns, joints]
             nodes = [
                 helper.make_node("Transpose", ["images"], ["x"], perm=[0, 3, 1, 2]),
                 conv,
                 helper.make_node("Transpose", ["y"], ["heatmaps"], perm=[0, 2, 3, 1]),
             ]
         else:
-            shapes = [batch, 3, HEIGHT, WIDTH], [batch, 3, rows, columns]
+            shapes = [batch, 3, height, width], [batch, joints, rows, columns]
             conv.input[0], conv.output[0] = "images", "heatmaps"
             nodes = [conv]
         graph = helper.make_graph(
@@ -162,7 +178,7 @@ def make_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             "g",
             [helper.make_tensor_value_info("images", float32, shapes[0])],
             [helper.make_tensor_value_info("heatmaps", float32, shapes[1])],
-            [onnx.numpy_helper.from_array(np.ascontiguousarray(_kernel().transpose(0, 3, 1, 2)), "kernel")],
+            [onnx.numpy_helper.from_array(np.ascontiguousarray(kernel.transpose(0, 3, 1, 2)), "kernel")],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         if text is not None:
@@ -212,8 +228,6 @@ def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def lce_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A .tflite with two LceBconv2d (64 to 32 channels dilated, 32 to 32 strided), and its Keras original."""
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     larq = pytest.importorskip("larq")
     lce = pytest.importorskip("larq_compute_engine")
     import tf_keras as keras

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.pose.keypoints import MPII
+from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
 from bihrnet_edge.runtimes.base import Quantization, Runner
 from bihrnet_edge.runtimes.registry import open_runner
 
@@ -95,10 +97,49 @@ def test_images_of_another_size(make_tflite: Any, shape: tuple[int, ...]) -> Non
         runner.run(np.zeros(shape, np.float32))
 
 
-def test_layout_that_shapes_cannot_tell(metadata: PoseMetadata, make_onnx: Any) -> None:
-    """Heatmaps of 3 joints by 6 by 4 are told apart by all three sizes, not by the first."""
-    with open_runner(str(make_onnx())) as runner:
-        assert runner.heatmap_shape == (3, 6, 4)
+@pytest.mark.parametrize("runtime", ["litert", "lce", "onnxruntime"])
+def test_layout_that_shapes_cannot_tell(make_tflite: Any, make_onnx: Any, runtime: str) -> None:
+    """16 joints of a 64x64 input have heatmaps of 16x16x16: a TFLite graph keeps channels last, an ONNX graph first."""
+    if runtime == "lce":
+        pytest.importorskip("larq_compute_engine")
+    metadata = PoseMetadata("cube", 64, 64, MPII)
+    kernel = np.random.default_rng(0).standard_normal((16, 4, 4, 3)).astype(np.float32)
+    make = make_onnx if runtime == "onnxruntime" else make_tflite
+    path = make("cube", kernel=kernel, size=(64, 64), text=metadata.to_json())
+    images = np.random.default_rng(1).standard_normal((1, 64, 64, 3)).astype(np.float32)
+    patches = images.reshape(1, 16, 4, 16, 4, 3)
+    with open_runner(str(path), runtime=runtime) as runner:
+        assert runner.heatmap_shape == (16, 16, 16)
+        expected = np.einsum("nyixjc,oijc->noyx", patches, kernel)
+        np.testing.assert_allclose(runner.run(images), expected, atol=1e-3)
+
+
+def test_onnx_that_fails_while_it_runs(tmp_path: Path, metadata: PoseMetadata) -> None:
+    """A file that loads: that its Gather leaves the joints is seen only when it runs."""
+    onnx = pytest.importorskip("onnx")
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "large"], ["far"]),
+        helper.make_node("Cast", ["far"], ["index"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["small", "index"], ["heatmaps"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", float32, [1, 3, 24, 16])],
+        [helper.make_tensor_value_info("heatmaps", float32, [1, 3, 6, 4])],
+        [onnx.numpy_helper.from_array(np.array([0, 0, 1000], np.float32), "large")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    path = tmp_path / "fails.onnx"
+    onnx.save(model, str(path))
+    with open_runner(str(path)) as runner:
+        runner.run(np.zeros((1, 24, 16, 3), np.float32))
+        with pytest.raises(UserError, match=r"ONNX Runtime failed while running .*fails\.onnx"):
+            runner.run(np.ones((1, 24, 16, 3), np.float32))
 
 
 def test_quantization_rounds_and_saturates() -> None:

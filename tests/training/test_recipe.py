@@ -18,7 +18,7 @@ GOOD: dict[str, Any] = {
     "val_images": "images",
     "phases": [
         {"name": "a", "network": "twin", "size": [64, 64], "epochs": 1, "losses": {"awing": 1}},
-        {"name": "b", "network": "binary", "size": [64, 32], "epochs": 1, "losses": {"teacher_kl": 1}, "teacher": "a"},
+        {"name": "b", "network": "binary", "size": [96, 96], "epochs": 1, "losses": {"teacher_kl": 1}, "teacher": "a"},
     ],
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def _write(folder: Path, content: Any) -> Path:
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(_write(tmp_path, GOOD))
     assert recipe.train_images == tmp_path / "images"
-    assert recipe.phases[1].size == (64, 32)
+    assert recipe.phases[1].size == (96, 96)
     assert recipe.model_config(14, "twin").binary is False
     assert recipe.model_config(14, "binary-activations").binary is True
 
@@ -58,11 +58,49 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ({"phases": [GOOD["phases"][0] | {"losses": {"teacher_kl": 1}}]}, "teacher"),
         ({"phases": [GOOD["phases"][0], GOOD["phases"][0]]}, "distinct"),
         ({"phases": [GOOD["phases"][1], GOOD["phases"][0]]}, "earlier phase"),
+        ({"phases": [GOOD["phases"][0], GOOD["phases"][1] | {"size": [64, 32]}]}, "'b' has another aspect"),
+        ({"phases": [GOOD["phases"][0] | {"network": "binary-activations"}]}, "last phase 'a'"),
+        ({"name": "../r"}, "'../r' becomes a file's name"),
+        ({"name": "r\n"}, "becomes a file's name"),
+        ({"name": "r" * 101}, "becomes a file's name"),
+        ({"name": ""}, "becomes a file's name"),
+        ({"name": 5}, "name is 5"),
+        ({"name": "state"}, "state.pt"),
+        ({"name": "b"}, "named 'b' like the recipe"),
+        ({"phases": [GOOD["phases"][0] | {"name": "a/b"}]}, "'a/b' becomes a file's name"),
+        ({"phases": [GOOD["phases"][0] | {"name": ".a"}]}, "'.a' becomes a file's name"),
+        ({"phases": [GOOD["phases"][0] | {"name": "state"}]}, "state.pt"),
+        ({"phases": [GOOD["phases"][0] | {"name": ["a"]}]}, "name is \\['a'\\]"),
+        ({"phases": [GOOD["phases"][0], GOOD["phases"][1] | {"teacher": ["a"]}]}, "teacher is \\['a'\\]"),
+        ({"phases": [GOOD["phases"][0] | {"network": {"a": 1}}]}, "network is"),
+        ({"preset": ["bihrnet-small"]}, "preset is"),
+        ({"block": None}, "block is None"),
+        ({"block": "dense"}, "block is 'dense'"),
+        ({"bottleneck": ["ir"]}, "bottleneck is"),
+        ({"train_images": ["images"]}, "train_images is"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.0}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"canvas": 31}, "canvas"),
+        ({"canvas": 1025}, "canvas"),
+        ({"canvas": 160.0}, "canvas"),
+        ({"phases": [GOOD["phases"][0] | {"weight_decay": -1e-4}]}, "weight_decay"),
+        ({"phases": [GOOD["phases"][0] | {"warmup": 1}]}, "warmup"),
+        ({"phases": [GOOD["phases"][0] | {"warmup": -0.1}]}, "warmup"),
+        ({"phases": [GOOD["phases"][0] | {"learning_rate": float("nan")}]}, "learning_rate"),
     ],
 )
 def test_errors_name_the_key(tmp_path: Path, change: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         load_recipe(_write(tmp_path, GOOD | change))
+
+
+def test_bounds_are_inside(tmp_path: Path) -> None:
+    edge = {"seed": 2**70, "canvas": 1024, "name": "R" * 100, "block": "basic"}
+    phases = [GOOD["phases"][0] | {"weight_decay": 0, "warmup": 0, "size": [64, 32], "teacher": None}]
+    phases += [GOOD["phases"][1] | {"size": [128, 64]}]
+    recipe = load_recipe(_write(tmp_path, GOOD | edge | {"phases": phases}))
+    assert (recipe.seed, recipe.canvas, recipe.phases[0].warmup) == (2**70, 1024, 0)
 
 
 def test_missing_key_and_bad_files(tmp_path: Path) -> None:
