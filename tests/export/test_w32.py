@@ -1,0 +1,30 @@
+"""The paper's scale: every binary convolution arrives, the file is small, and it computes what torch computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from export_helpers import run_lce, run_torch
+
+from bihrnet_edge.calibration.verification import synthetic_images
+from bihrnet_edge.export.larq_model import build_larq_model
+from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce
+from bihrnet_edge.export.tflite_graph import count_ops
+from bihrnet_edge.export.tflite_metadata import embed_metadata
+from bihrnet_edge.model.checkpoint import random_checkpoint
+from bihrnet_edge.model.config import preset
+from bihrnet_edge.pose.keypoints import COCO
+
+
+@pytest.mark.slow
+def test_w32_exports_to_lce() -> None:
+    checkpoint = random_checkpoint(preset("bihrnet-w32"), name="w32", keypoints=COCO, input_size=(256, 192), seed=0)
+    data = embed_metadata(
+        convert_to_lce(build_larq_model(checkpoint.config, checkpoint.state, 256, 192)), checkpoint.metadata
+    )
+    check_binary_ops(data, checkpoint.config)
+    assert count_ops(data)["LceBconv2d"] == sum(name.endswith("sign.beta") for name in checkpoint.state)
+    assert len(data) <= 5_000_000
+    image = synthetic_images(checkpoint.metadata, 1)
+    expected, got = run_torch(checkpoint.build(), image), run_lce(data, image)
+    assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] >= 0.999
