@@ -27,6 +27,8 @@ from bihrnet_edge.pose.keypoints import KEYPOINT_SETS, KeypointSet
 from bihrnet_edge.pose.metadata import PoseMetadata
 
 FORMAT = "bihrnet-edge"
+#: Height and width that the paper uses for a keypoint set; a bare state_dict names none.
+_PAPER_INPUT = {"mpii": (256, 256)}
 _DEFAULT_INPUT = (256, 192)
 _DTYPES = frozenset({
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -220,10 +222,11 @@ def _from_state_dict(path: Path, content: Mapping[Any, Any], preset_name: str) -
     if head is None or head.ndim != 4:
         raise UserError(f"{path}: the state_dict has no head.weight of four axes; it is not a {preset_name}.")
     config = preset(preset_name, keypoints=int(head.shape[0]))
-    height, width = _DEFAULT_INPUT
+    keypoints = keypoint_set_of_size(config.keypoints)
+    height, width = _PAPER_INPUT.get(keypoints.name, _DEFAULT_INPUT)
     name = re.sub(r"[^A-Za-z0-9_.+ -]", "-", path.stem)
     name = re.sub(r"^[^A-Za-z0-9]+", "", name)[:100] or "model"
-    return Checkpoint(PoseMetadata(name, height, width, keypoint_set_of_size(config.keypoints)), config, state)
+    return Checkpoint(PoseMetadata(name, height, width, keypoints), config, state)
 
 
 def keypoint_set_of_size(count: int) -> KeypointSet:

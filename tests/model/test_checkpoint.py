@@ -92,6 +92,7 @@ def test_bare_state_dict_needs_a_preset(tmp_path: Path) -> None:
     read = load_checkpoint(path, "bihrnet-small")
     assert read.metadata.keypoints == MPII
     assert read.metadata.name == "mine"
+    assert (read.metadata.input_height, read.metadata.input_width) == (256, 256)
     read.build()
     with pytest.raises(UserError, match="preset or config"):
         load_checkpoint(path, "bihrnet-w32").build()

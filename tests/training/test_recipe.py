@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+import bihrnet_edge.training
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.training.recipe import load_recipe
 
@@ -123,3 +124,11 @@ def test_environment_variables_in_paths(tmp_path: Path, monkeypatch: pytest.Monk
         load_recipe(path)
     monkeypatch.setenv("POSE_DATA", str(tmp_path / "data"))
     assert load_recipe(path).train_images == tmp_path / "data" / "images"
+
+
+def test_bundled_recipes_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIHRNET_DATA", str(tmp_path))
+    recipes = sorted((Path(bihrnet_edge.training.__file__).parent / "recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        assert load_recipe(path).train_images.is_relative_to(tmp_path)
