@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from bihrnet_edge.calibration.agreement import Agreement
 from bihrnet_edge.data.dataset import PoseDataset
 from bihrnet_edge.metrics.pck import metric_for
+from bihrnet_edge.pose.crop import normalise
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images, Runner
 from bihrnet_edge.runtimes.estimator import poses
 from bihrnet_edge.runtimes.evaluate import person_batches
 
 _BATCH = 8
+#: Mean and standard deviation of the synthetic pictures' pixels; photographs have about these.
+_GREY, _CONTRAST = 128.0, 56.0
 
 
 def synthetic_images(metadata: PoseMetadata, count: int, seed: int = 0) -> Images:
-    """Smooth random pictures ``(count, H, W, 3)``, normalised as photographs are: for a check without data.
+    """Smooth random 8-bit pictures, normalised for the network, ``(count, H, W, 3)``: for a check without data.
 
     Noise at every scale with the 1/f spectrum of natural images (Field 1987); white noise would put every
     threshold in the middle of its input.
@@ -31,7 +34,8 @@ def synthetic_images(metadata: PoseMetadata, count: int, seed: int = 0) -> Image
     noise = np.fft.rfft2(rng.standard_normal((count, 3, height, width))) / frequency
     pictures = np.fft.irfft2(noise, s=(height, width)).transpose(0, 2, 3, 1)
     pictures /= pictures.std(axis=(1, 2), keepdims=True)
-    return pictures.astype(np.float32)
+    pixels = np.clip(np.rint(_GREY + _CONTRAST * pictures), 0, 255).astype(np.uint8)
+    return normalise(pixels, metadata.mean, metadata.std)
 
 
 def compare_on_images(reference: Runner, candidates: Mapping[str, Runner], images: Images) -> dict[str, Agreement]:

@@ -11,14 +11,17 @@ from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.torch_runtime import TorchRunner
 
 
-def test_synthetic_images_are_seeded_smooth_and_spread_like_normalised_photographs() -> None:
-    metadata = PoseMetadata("m", 64, 32, LSP)
+def test_synthetic_images_are_seeded_smooth_pictures_of_eight_bits() -> None:
+    metadata = PoseMetadata("m", 64, 32, LSP, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     images = synthetic_images(metadata, 3)
     assert images.shape == (3, 64, 32, 3)
     assert images.dtype == np.float32
     assert np.array_equal(images, synthetic_images(metadata, 3))
     assert not np.array_equal(images, synthetic_images(metadata, 3, seed=1))
-    assert images.std(axis=(1, 2)) == pytest.approx(1.0, abs=1e-3)
+    pixels = (images * 0.25 + 0.5) * 255
+    assert np.abs(pixels - pixels.round()).max() < 1e-3
+    assert pixels.std(axis=(1, 2)) == pytest.approx(56, abs=6)
+    assert pixels.mean() == pytest.approx(128, abs=2)
     # Neighbours resemble each other, as in a photograph and not in white noise.
     assert np.corrcoef(images[:, :, 1:].ravel(), images[:, :, :-1].ravel())[0, 1] > 0.5
 
