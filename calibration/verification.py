@@ -33,6 +33,7 @@ def synthetic_images(metadata: PoseMetadata, count: int, seed: int = 0) -> Image
     frequency[0, 0] = 1.0 / max(height, width)
     noise = np.fft.rfft2(rng.standard_normal((count, 3, height, width))) / frequency
     pictures = np.fft.irfft2(noise, s=(height, width)).transpose(0, 2, 3, 1)
+    pictures -= pictures.mean(axis=(1, 2), keepdims=True)
     pictures /= pictures.std(axis=(1, 2), keepdims=True)
     pixels = np.clip(np.rint(_GREY + _CONTRAST * pictures), 0, 255).astype(np.uint8)
     return normalise(pixels, metadata.mean, metadata.std)
