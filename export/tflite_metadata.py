@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from bihrnet_edge.export.tflite_graph import read_model
 from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
+from bihrnet_edge.runtimes.tflite_file import parse_tflite
 
 #: ``force_align`` of Buffer.data in TensorFlow Lite's schema: kernels load weights from the mapped file.
 BUFFER_ALIGNMENT = 16
@@ -23,7 +24,8 @@ def embed_metadata(data: bytes, metadata: PoseMetadata) -> bytes:
     Raises:
         UserError: the bytes are not a TensorFlow Lite flatbuffer.
     """
-    model = schema.ModelT.InitFromObj(read_model(data))
+    parse_tflite(data, Path("the converted model"))  # the object API below trusts every offset
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
     text = np.frombuffer(metadata.to_json().encode(), np.uint8)
     model.metadata = list(model.metadata or [])
     for entry in model.metadata:

@@ -92,6 +92,11 @@ def read_tflite(path: Path) -> TfliteFile:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"model {path} cannot be read ({error.strerror}); check the path.") from error
+    return parse_tflite(data, path)
+
+
+def parse_tflite(data: bytes, path: Path) -> TfliteFile:
+    """:func:`read_tflite` of bytes in memory; ``path`` is what errors call them."""
     if data[4:8] != _IDENTIFIER:
         raise UserError(f"{path} is not a TFLite model (no TFL3 mark); give a .tflite file.")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,9 @@ def _read(path: Path) -> Any:
     if path.is_dir():
         raise UserError(f"checkpoint {path} is a folder; give the .pt file.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks for a bug report about every foreign pickle
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes lead the unpickler into errors of any type
         message = str(error).lower()
         if isinstance(error, pickle.UnpicklingError) and (

@@ -57,7 +57,7 @@ def test_zero_padding_is_not_the_fast_path() -> None:
 
 
 def test_other_files_are_refused() -> None:
-    with pytest.raises(UserError, match="not a TensorFlow Lite model"):
+    with pytest.raises(UserError, match="not a TFLite model"):
         count_ops(b"\x08\x08\x12\x07pytorch")
 
 

@@ -59,5 +59,5 @@ def test_second_embedding_replaces_the_first(small: SmallExport) -> None:
 
 
 def test_other_files_are_refused() -> None:
-    with pytest.raises(UserError, match="not a TensorFlow Lite model"):
+    with pytest.raises(UserError, match="not a TFLite model"):
         embed_metadata(b"", METADATA)
