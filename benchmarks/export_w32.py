@@ -21,6 +21,7 @@ from bihrnet_edge.console import progress_steps
 from bihrnet_edge.export.pipeline import export_checkpoint
 from bihrnet_edge.model.checkpoint import random_checkpoint, save_checkpoint
 from bihrnet_edge.model.config import preset
+from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.pose.keypoints import COCO
 
 MAX_SECONDS, MAX_BYTES, MIN_CORRELATION = 90.0, 5_000_000, 0.999
@@ -31,13 +32,14 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", default=["lce-arm64", "onnx"])
     parser.add_argument("--preset", default="bihrnet-w32")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--exact", action="store_true", help="export the exact form (bihrnet_edge.model.exact)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = random_checkpoint(
             preset(arguments.preset), name=arguments.preset, keypoints=COCO, input_size=(256, 192), seed=arguments.seed
         )
-        save_checkpoint(folder / "model.pt", checkpoint)
+        save_checkpoint(folder / "model.pt", make_exact(checkpoint) if arguments.exact else checkpoint)
         with progress_steps() as step:
             report = export_checkpoint(str(folder / "model.pt"), arguments.targets, folder / "out", step=step)
     seconds = report.seconds

@@ -17,8 +17,9 @@ class LarqRunner(Runner):
     name = "larq"
     batch = 1
 
-    def __init__(self, traced: Any, metadata: PoseMetadata) -> None:
+    def __init__(self, model: Any, traced: Any, metadata: PoseMetadata) -> None:
         self.metadata = metadata
+        self._model = model  # owns the variables, to which a traced function refers only weakly
         self._function = traced
         self._constant = import_module("tensorflow").constant
         self._input: Images | None = None

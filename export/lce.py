@@ -18,7 +18,7 @@ _USE_OUR_LCE = "install the larq-compute-engine version that bihrnet-edge asks f
 
 
 def trace(model: tf_keras.Model) -> Any:
-    """The model's inference as a TensorFlow concrete function ``images -> heatmaps``.
+    """The model's inference as a TensorFlow concrete function ``images -> heatmaps``; valid while the model lives.
 
     Args:
         model: from :func:`bihrnet_edge.export.larq_model.build_larq_model`; one input, one output.

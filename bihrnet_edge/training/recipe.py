@@ -215,6 +215,9 @@ def load_recipe(path: Path) -> Recipe:
             values[key] = _path(values[key], path.parent, f"{where}: {key}")
     if "augmentation" in values:
         values["augmentation"] = _build(Augmentation, values["augmentation"], f"{where}: augmentation")
+        for key, value in dataclasses.asdict(values["augmentation"]).items():
+            if not value >= 0:
+                raise UserError(f"{where}: augmentation {key} is {value!r}; give a number of 0 or more.")
     recipe = _build(Recipe, values, where)
     _check_name(recipe.name, where)
     if recipe.name in {phase.name for phase in recipe.phases}:

@@ -47,6 +47,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ({"phases": [3]}, "phase 1"),
         ({"seed": "x"}, "seed"),
         ({"augmentation": {"zoom": 1}}, "zoom"),
+        ({"augmentation": {"scale": -1}}, "augmentation scale"),
         ({"phases": [GOOD["phases"][0] | {"size": [60, 64]}]}, "size"),
         ({"phases": [GOOD["phases"][0] | {"size": 64}]}, "size"),
         ({"phases": [GOOD["phases"][0] | {"losses": {"l1": 1}}]}, "l1"),
