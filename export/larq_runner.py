@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Heatmaps, Images, Runner
+
+if TYPE_CHECKING:
+    from bihrnet_edge.export.lce import Traced
 
 
 class LarqRunner(Runner):
@@ -17,10 +20,9 @@ class LarqRunner(Runner):
     name = "larq"
     batch = 1
 
-    def __init__(self, model: Any, traced: Any, metadata: PoseMetadata) -> None:
+    def __init__(self, traced: Traced, metadata: PoseMetadata) -> None:
         self.metadata = metadata
-        self._model = model  # owns the variables, to which a traced function refers only weakly
-        self._function = traced
+        self._traced = traced
         self._constant = import_module("tensorflow").constant
         self._input: Images | None = None
         self._output: Any = None
@@ -29,7 +31,7 @@ class LarqRunner(Runner):
         self._input = images
 
     def invoke(self) -> None:
-        self._output = self._function(images=self._constant(self._input))
+        self._output = self._traced.function(images=self._constant(self._input))
 
     def heatmaps(self) -> Heatmaps:
         return np.ascontiguousarray(self._output.numpy().transpose(0, 3, 1, 2))

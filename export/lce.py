@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from bihrnet_edge.errors import UserError
@@ -17,8 +18,19 @@ _TARGET = "arm"
 _USE_OUR_LCE = "install the larq-compute-engine version that bihrnet-edge asks for"
 
 
-def trace(model: tf_keras.Model) -> Any:
-    """The model's inference as a TensorFlow concrete function ``images -> heatmaps``; valid while the model lives.
+@dataclass(frozen=True)
+class Traced:
+    """A model's inference as a TensorFlow concrete function ``images -> heatmaps``.
+
+    The function refers to the variables only weakly, so the model that owns them is kept beside it.
+    """
+
+    model: tf_keras.Model
+    function: Any
+
+
+def trace(model: tf_keras.Model) -> Traced:
+    """Trace the model's inference once.
 
     Args:
         model: from :func:`bihrnet_edge.export.larq_model.build_larq_model`; one input, one output.
@@ -26,7 +38,7 @@ def trace(model: tf_keras.Model) -> Any:
     spec = tf.TensorSpec(model.inputs[0].shape.as_list(), tf.float32, name=INPUT_NAME)
     # Keras needs no autograph for layers without Python loops over tensors; without it tracing takes half as long.
     infer = tf.function(lambda images: tf.identity(model(images, training=False), OUTPUT_NAME), autograph=False)
-    return infer.get_concrete_function(spec)
+    return Traced(model, infer.get_concrete_function(spec))
 
 
 def convert_to_lce(model: tf_keras.Model) -> bytes:
@@ -34,7 +46,7 @@ def convert_to_lce(model: tf_keras.Model) -> bytes:
     return convert_traced(trace(model))
 
 
-def convert_traced(traced: Any) -> bytes:
+def convert_traced(traced: Traced) -> bytes:
     """A ``.tflite`` with Larq Compute Engine's 1-bit ops, for ARM.
 
     Puts the weights into the graph as constants and hands that to LCE's converter.
@@ -51,10 +63,10 @@ def convert_traced(traced: Any) -> bytes:
     from larq_compute_engine.mlir._tf_tfl_flatbuffer import convert_graphdef_to_tflite_flatbuffer
 
     data: bytes = convert_graphdef_to_tflite_flatbuffer(
-        _frozen_graph(traced).SerializeToString(deterministic=True),
+        _frozen_graph(traced.function).SerializeToString(deterministic=True),
         [INPUT_NAME],
         ["DT_FLOAT"],
-        [traced.inputs[0].shape.as_list()],
+        [traced.function.inputs[0].shape.as_list()],
         [OUTPUT_NAME],
         False,  # no training-time quantization ops to interpret
         _TARGET,

@@ -250,13 +250,14 @@ def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Time
         from bihrnet_edge.export.tflite_metadata import embed_metadata
     metadata = checkpoint.metadata
     with timed("build_larq", "rebuild in Larq"):
-        model = build_larq_model(checkpoint.config, checkpoint.state, metadata.input_height, metadata.input_width)
-        traced = trace(model)
+        traced = trace(
+            build_larq_model(checkpoint.config, checkpoint.state, metadata.input_height, metadata.input_width)
+        )
     with timed("convert_lce", "convert with Larq Compute Engine"):
         data = convert_traced(traced)
         check_binary_ops(data, checkpoint.config)
         write_bytes(path, embed_metadata(data, metadata))
-    return LarqRunner(model, traced, metadata)
+    return LarqRunner(traced, metadata)
 
 
 def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> None:
