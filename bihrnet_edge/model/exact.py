@@ -77,7 +77,6 @@ def _folded_batchnorm(state: dict[str, Tensor], unit: str) -> tuple[Tensor, Tens
 def _exact_unit(state: dict[str, Tensor], unit: str) -> None:
     kernel = state[f"{unit}.conv.weight"]
     gain, offset = _folded_batchnorm(state, unit)
-    # The 8 bits are of float32's mean|w|, the one that training saw.
     mantissa, exponent = torch.frexp(kernel.abs().mean(dim=(1, 2, 3)) * gain)
     scale = torch.ldexp(torch.round(mantissa * 2**_SCALE_BITS) / 2**_SCALE_BITS, exponent)
     state[f"{unit}.conv.weight"] = hard_sign(kernel) * scale[:, None, None, None]
