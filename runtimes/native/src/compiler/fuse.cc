@@ -1,0 +1,411 @@
+// Fusion. A step begins where rows come from memory or from a convolution, and goes on for as long as one pointwise
+// operation follows another on the same channels with everything else that it needs at hand. Signs are made, and values
+// that others need are stored, on the way.
+#include <algorithm>
+
+#include "compiler/lower.h"
+#include "compiler/pack.h"
+
+namespace bihrnet {
+namespace {
+
+class Fusion {
+ public:
+  Fusion(Lowered* lowered, Program* program)
+      : ops_(lowered->ops), details_(lowered->details), program_(*program) {}
+
+  void Run();
+
+ private:
+  void CutPointwise();
+  void CutSigns();
+  void Index();
+  void Emit(int index);
+  Step Begin(const RangeOp& op);
+  void Extend(Step* step, PlaneRef current, int channels);
+  int NextOf(const std::vector<int>& readers, PlaneRef current, int channels) const;
+  bool Available(PlaneRef plane, int channels) const;
+  void FuseEpilogue(Step* step) const;
+  void SetLevels();
+  std::vector<PlaneRef> Reads(const Step& step) const;
+  std::vector<PlaneRef> Writes(const Step& step) const;
+  std::string NameOf(const Step& step) const;
+  const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
+
+  std::vector<RangeOp> ops_;
+  const std::vector<Step>& details_;
+  Program& program_;
+  std::vector<std::vector<int>> readers_;  // by value: operations that read it
+  std::vector<std::vector<int>> writers_;
+  std::vector<bool> emitted_;
+};
+
+bool IsPointwise(const RangeOp& op) { return op.kind == StepKind::kRead && !op.sign; }
+
+// Channels [from, to) of an operation.
+RangeOp Cut(const RangeOp& op, int from, int to) {
+  RangeOp part = op;
+  part.first = op.first + from;
+  part.channels = to - from;
+  part.channel_offset = op.channel_offset + from;
+  for (PlaneRef& input : part.inputs) input.plane += from;
+  if (op.kind == StepKind::kBconv) part.inputs = op.inputs;  // every output channel reads all of its input
+  if (!op.constants.empty()) part.constants = {op.constants.begin() + from, op.constants.begin() + to};
+  return part;
+}
+
+std::vector<RangeOp> CutAll(const RangeOp& op, const std::vector<int>& boundaries) {
+  std::vector<RangeOp> parts;
+  int from = 0;
+  for (const int to : boundaries) {
+    if (to > from && to < op.channels) {
+      parts.push_back(Cut(op, from, to));
+      from = to;
+    }
+  }
+  parts.push_back(Cut(op, from, op.channels));
+  return parts;
+}
+
+// A value that one node alone reads, in parts, is best made in those parts: each then stays in its step.
+void Fusion::CutPointwise() {
+  std::vector<std::vector<const RangeOp*>> readers(program_.values.size());
+  std::vector<std::vector<RangeOp>> results(ops_.size());
+  for (size_t i = ops_.size(); i-- > 0;) {
+    const RangeOp& op = ops_[i];
+    std::vector<int> boundaries;
+    if (op.value >= 0 && (IsPointwise(op) || op.kind == StepKind::kBconv)) {
+      const auto& list = readers[static_cast<size_t>(op.value)];
+      const bool one_node = std::all_of(list.begin(), list.end(), [&](const RangeOp* reader) {
+        return IsPointwise(*reader) && reader->node == list.front()->node;
+      });
+      if (one_node) {
+        for (const RangeOp* reader : list) {
+          for (const PlaneRef& input : reader->inputs) {
+            if (input.value != op.value) continue;
+            boundaries.push_back(input.plane - op.first);
+            boundaries.push_back(input.plane + reader->channels - op.first);
+          }
+        }
+        std::sort(boundaries.begin(), boundaries.end());
+      }
+    }
+    // The kernels compute whole quads of a convolution.
+    const bool whole_quads =
+        op.kind != StepKind::kBconv ||
+        std::all_of(boundaries.begin(), boundaries.end(), [](int boundary) { return boundary % kQuad == 0; });
+    results[i] = CutAll(op, whole_quads ? boundaries : std::vector<int>{});
+    for (const RangeOp& part : results[i]) {
+      for (const PlaneRef& input : part.inputs) readers[static_cast<size_t>(input.value)].push_back(&part);
+    }
+  }
+  std::vector<RangeOp> cut;
+  for (std::vector<RangeOp>& parts : results) std::move(parts.begin(), parts.end(), std::back_inserter(cut));
+  ops_ = std::move(cut);
+}
+
+// Signs are made where their values are: in the same parts, as long as these are whole nibbles.
+void Fusion::CutSigns() {
+  std::vector<std::vector<int>> boundaries(program_.values.size());
+  std::vector<RangeOp> cut;
+  for (const RangeOp& op : ops_) {
+    std::vector<int> at;
+    if (op.sign) {
+      for (const int boundary : boundaries[static_cast<size_t>(op.inputs[0].value)]) {
+        const int channel = boundary - op.inputs[0].plane;
+        if (channel > 0 && channel < op.channels) at.push_back(channel);
+      }
+      std::sort(at.begin(), at.end());
+      if (std::any_of(at.begin(), at.end(), [](int channel) { return channel % kQuad != 0; })) at.clear();
+    }
+    for (RangeOp& part : CutAll(op, at)) cut.push_back(std::move(part));
+    if (op.value >= 0) boundaries[static_cast<size_t>(op.value)].push_back(op.first);
+  }
+  ops_ = std::move(cut);
+}
+
+void Fusion::Index() {
+  readers_.assign(program_.values.size(), {});
+  writers_.assign(program_.values.size(), {});
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    const RangeOp& op = ops_[i];
+    for (const PlaneRef& input : op.inputs) {
+      std::vector<int>& list = readers_[static_cast<size_t>(input.value)];
+      if (list.empty() || list.back() != static_cast<int>(i)) list.push_back(static_cast<int>(i));
+    }
+    if (op.value >= 0) writers_[static_cast<size_t>(op.value)].push_back(static_cast<int>(i));
+  }
+  emitted_.assign(ops_.size(), false);
+}
+
+bool Overlap(int a, int a_count, int b, int b_count) { return a < b + b_count && b < a + a_count; }
+
+bool Fusion::Available(PlaneRef plane, int channels) const {
+  for (const int writer : writers_[static_cast<size_t>(plane.value)]) {
+    const RangeOp& op = ops_[static_cast<size_t>(writer)];
+    if (Overlap(op.first, op.channels, plane.plane, channels) && !emitted_[static_cast<size_t>(writer)]) return false;
+  }
+  return true;
+}
+
+bool Same(PlaneRef a, PlaneRef b) { return a.value == b.value && a.plane == b.plane; }
+
+// The operation that carries on with exactly these channels, or -1.
+int Fusion::NextOf(const std::vector<int>& readers, PlaneRef current, int channels) const {
+  for (const int reader : readers) {
+    const RangeOp& op = ops_[static_cast<size_t>(reader)];
+    if (!IsPointwise(op) || op.channels != channels) continue;
+    if (op.inputs.size() == 1) {
+      if (Same(op.inputs[0], current)) return reader;
+      continue;
+    }
+    const bool first = Same(op.inputs[0], current), second = Same(op.inputs[1], current);
+    if (first == second) continue;
+    const PlaneRef other = op.inputs[first ? 1 : 0];
+    // What this step itself makes, in whatever part, is not at hand before the step is over.
+    if (other.value != current.value && Available(other, channels)) return reader;
+  }
+  return -1;
+}
+
+void Fusion::Extend(Step* step, PlaneRef current, int channels) {
+  for (;;) {
+    std::vector<int> others;
+    for (const int reader : readers_[static_cast<size_t>(current.value)]) {
+      const RangeOp& op = ops_[static_cast<size_t>(reader)];
+      if (emitted_[static_cast<size_t>(reader)]) continue;
+      const bool reads = op.kind == StepKind::kStore ||
+                         std::any_of(op.inputs.begin(), op.inputs.end(), [&](PlaneRef input) {
+                           return input.value == current.value &&
+                                  Overlap(input.plane, op.channels, current.plane, channels);
+                         });
+      if (!reads) continue;
+      if (op.sign && op.channels == channels && Same(op.inputs[0], current)) {
+        ChainOp sign;
+        sign.kind = ChainOp::Kind::kSign;
+        sign.plane = {op.value, op.first / kQuad};
+        sign.constants = op.constants;
+        step->chain.push_back(std::move(sign));
+        emitted_[static_cast<size_t>(reader)] = true;
+      } else {
+        others.push_back(reader);
+      }
+    }
+    const int next = NextOf(others, current, channels);
+    if (others.size() > (next >= 0 ? 1u : 0u)) {
+      ChainOp store;
+      store.kind = ChainOp::Kind::kStore;
+      store.plane = current;
+      step->chain.push_back(store);
+      program_.values[static_cast<size_t>(current.value)].stored = true;
+    }
+    if (next < 0) return;
+    const RangeOp& op = ops_[static_cast<size_t>(next)];
+    ChainOp pointwise;
+    pointwise.op = op.op;
+    pointwise.constants = op.constants;
+    if (op.inputs.size() == 2) {
+      const bool first = Same(op.inputs[0], current);
+      pointwise.plane = op.inputs[first ? 1 : 0];
+      if (!first && op.op == Pointwise::kSub) pointwise.op = Pointwise::kRsub;
+    }
+    step->chain.push_back(std::move(pointwise));
+    emitted_[static_cast<size_t>(next)] = true;
+    current = {op.value, op.first};
+  }
+}
+
+Step Fusion::Begin(const RangeOp& op) {
+  Step step;
+  if (op.detail >= 0) step = details_[static_cast<size_t>(op.detail)];
+  step.kind = op.kind;
+  if (!op.inputs.empty()) step.source = op.inputs[0];
+  if (op.value >= 0) step.geometry = program_.values[static_cast<size_t>(op.value)].geometry;
+  switch (op.kind) {
+    case StepKind::kBconv:
+      step.name += ", " + std::to_string(step.channels) + ">" + std::to_string(op.channels);
+      step.bconv = SliceBconv(details_[static_cast<size_t>(op.detail)].bconv, op.channel_offset, op.channels);
+      step.macs *= op.channels;
+      step.channels = op.channels;
+      break;
+    case StepKind::kRegrid:
+    case StepKind::kStore:
+    case StepKind::kStoreBits:
+      break;
+    default:
+      step.channels = op.channels;
+  }
+  return step;
+}
+
+void Fusion::Emit(int index) {
+  const RangeOp& op = ops_[static_cast<size_t>(index)];
+  emitted_[static_cast<size_t>(index)] = true;
+  Step step = Begin(op);
+  switch (op.kind) {
+    case StepKind::kStore:
+    case StepKind::kStoreBits:
+      break;
+    case StepKind::kRegrid:
+    case StepKind::kBinaryPool:
+    case StepKind::kLoadBits:
+      step.target = {op.value, op.kind == StepKind::kBinaryPool ? op.first / kQuad : op.first};
+      program_.values[static_cast<size_t>(op.value)].stored = true;
+      break;
+    case StepKind::kRead: {
+      if (op.sign) {
+        ChainOp sign;
+        sign.kind = ChainOp::Kind::kSign;
+        sign.plane = {op.value, op.first / kQuad};
+        sign.constants = op.constants;
+        step.chain.push_back(std::move(sign));
+        break;
+      }
+      ChainOp pointwise;
+      pointwise.op = op.op;
+      pointwise.constants = op.constants;
+      if (op.inputs.size() == 2) pointwise.plane = op.inputs[1];
+      step.chain.push_back(std::move(pointwise));
+      Extend(&step, {op.value, op.first}, op.channels);
+      break;
+    }
+    default:
+      Extend(&step, {op.value, op.first}, op.channels);
+  }
+  for (const ChainOp& link : step.chain) {
+    if (link.kind == ChainOp::Kind::kSign) program_.values[static_cast<size_t>(link.plane.value)].stored = true;
+  }
+  if (step.kind == StepKind::kBconv) FuseEpilogue(&step);
+  int stores = 0;
+  bool changed_after = false;
+  for (const ChainOp& link : step.chain) {
+    if (link.kind == ChainOp::Kind::kStore) ++stores, changed_after = false;
+    if (link.kind == ChainOp::Kind::kPointwise) changed_after = true;
+  }
+  step.direct = stores == 1 && !changed_after;
+  step.name = NameOf(step);
+  program_.steps.push_back(std::move(step));
+}
+
+// The kernels' epilogue takes a PRELU and an addition along with the multiplier and bias.
+void Fusion::FuseEpilogue(Step* step) const {
+  size_t taken = 0;
+  const auto is = [&](Pointwise op) {
+    return taken < step->chain.size() && step->chain[taken].kind == ChainOp::Kind::kPointwise &&
+           step->chain[taken].op == op;
+  };
+  // Zero padding corrects accumulators that the kernels' epilogue would already have turned into floats.
+  if (!step->bconv.tap_sums.empty()) return;
+  if (is(Pointwise::kPrelu) && step->chain[taken].plane.value < 0) step->bconv.alpha = step->chain[taken++].constants;
+  if (is(Pointwise::kAdd) && step->chain[taken].plane.value >= 0) step->bconv.residual = step->chain[taken++].plane;
+  step->chain.erase(step->chain.begin(), step->chain.begin() + static_cast<ptrdiff_t>(taken));
+}
+
+std::string Fusion::NameOf(const Step& step) const {
+  std::string name = step.name;
+  const auto also = [&](const char* what) { name += (name.empty() ? "" : " + ") + std::string(what); };
+  if (!step.bconv.alpha.empty()) also("prelu");
+  if (step.bconv.residual.value >= 0) also("add");
+  for (const ChainOp& link : step.chain) {
+    if (link.kind == ChainOp::Kind::kSign) also("sign");
+    if (link.kind != ChainOp::Kind::kPointwise) continue;
+    switch (link.op) {
+      case Pointwise::kAdd:
+        also("add");
+        break;
+      case Pointwise::kSub:
+      case Pointwise::kRsub:
+        also("subtract");
+        break;
+      case Pointwise::kMul:
+        also("multiply");
+        break;
+      case Pointwise::kPrelu:
+        also("prelu");
+        break;
+      case Pointwise::kMax:
+        also("max");
+        break;
+      case Pointwise::kMin:
+        also("min");
+        break;
+      case Pointwise::kRoundEven:
+      case Pointwise::kRoundAway:
+        also("round");
+        break;
+      case Pointwise::kCopy:
+        break;
+    }
+  }
+  if (name.empty()) name = "copy";
+  return name;
+}
+
+std::vector<PlaneRef> Fusion::Reads(const Step& step) const {
+  std::vector<PlaneRef> reads;
+  if (step.source.value >= 0) reads.push_back(step.source);
+  if (step.bconv.residual.value >= 0) reads.push_back(step.bconv.residual);
+  for (const Part& part : step.parts) reads.push_back(part.source);
+  for (const ChainOp& link : step.chain) {
+    if (link.kind == ChainOp::Kind::kPointwise && link.plane.value >= 0) reads.push_back(link.plane);
+  }
+  return reads;
+}
+
+std::vector<PlaneRef> Fusion::Writes(const Step& step) const {
+  std::vector<PlaneRef> writes;
+  if (step.target.value >= 0) writes.push_back(step.target);
+  for (const ChainOp& link : step.chain) {
+    if (link.kind != ChainOp::Kind::kPointwise) writes.push_back(link.plane);
+  }
+  return writes;
+}
+
+// A step runs one level after the last of those that make what it reads: branches of the net run side by side.
+void Fusion::SetLevels() {
+  std::vector<int> made(program_.values.size(), -1);
+  for (Step& step : program_.steps) {
+    for (const PlaneRef& plane : Reads(step)) {
+      step.level = std::max(step.level, made[static_cast<size_t>(plane.value)] + 1);
+    }
+    for (const PlaneRef& plane : Writes(step)) {
+      made[static_cast<size_t>(plane.value)] = std::max(made[static_cast<size_t>(plane.value)], step.level);
+    }
+    program_.levels = std::max(program_.levels, step.level + 1);
+  }
+  std::stable_sort(program_.steps.begin(), program_.steps.end(),
+                   [](const Step& a, const Step& b) { return a.level < b.level; });
+  for (const Step& step : program_.steps) {
+    for (const PlaneRef& plane : Writes(step)) {
+      Value& value = program_.values[static_cast<size_t>(plane.value)];
+      if (value.first_level < 0 || step.level < value.first_level) value.first_level = step.level;
+      value.last_level = std::max(value.last_level, step.level);
+    }
+    for (const PlaneRef& plane : Reads(step)) {
+      Value& value = program_.values[static_cast<size_t>(plane.value)];
+      value.last_level = std::max(value.last_level, step.level);
+    }
+  }
+}
+
+void Fusion::Run() {
+  CutPointwise();
+  CutSigns();
+  Index();
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    if (!emitted_[i]) Emit(static_cast<int>(i));
+  }
+  SetLevels();
+  for (const Step& step : program_.steps) {
+    program_.weight_bytes += step.bconv.weights.size() * sizeof(uint16_t);
+  }
+}
+
+}  // namespace
+
+void Fuse(Lowered* lowered, Program* program) {
+  *program = std::move(lowered->program);
+  Fusion(lowered, program).Run();
+}
+
+}  // namespace bihrnet

@@ -1,0 +1,577 @@
+#include "compiler/lower.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <memory>
+
+#include "compiler/pack.h"
+#include "compiler/shapes.h"
+
+namespace bihrnet {
+namespace {
+
+// Where a tensor's channels lie: runs of planes, in order.
+struct Segment {
+  PlaneRef from;
+  int channels = 0;
+};
+
+struct Placed {
+  std::vector<Segment> segments;
+  std::vector<float> bias;  // of an addition that only signs read: it is done where the signs are made
+};
+
+size_t RoundUpBytes(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+class Lowering {
+ public:
+  Lowering(const Graph& graph, Lowered* lowered)
+      : graph_(graph), out_(*lowered), placed_(graph.tensors.size()), consumers_(graph.tensors.size()) {}
+
+  std::string Run(const std::vector<std::vector<int>>& input_dims);
+
+ private:
+  const Tensor& TensorOf(int index) const { return graph_.tensors[static_cast<size_t>(index)]; }
+  const Shape& ShapeOf(int index) const { return shapes_[static_cast<size_t>(index)]; }
+  Placed& PlacedOf(int index) { return placed_[static_cast<size_t>(index)]; }
+  int GeometryOf(const Shape& shape) const { return geometries_->Find(shape.height, shape.width); }
+  bool IsOutput(int tensor) const {
+    return std::find(graph_.outputs.begin(), graph_.outputs.end(), tensor) != graph_.outputs.end();
+  }
+
+  int AddValue(bool sign, int channels, int geometry);
+  int AddDetail(Step step) {
+    out_.details.push_back(std::move(step));
+    return static_cast<int>(out_.details.size()) - 1;
+  }
+  RangeOp& AddOp(StepKind kind, int value, int first, int channels) {
+    RangeOp op;
+    op.kind = kind;
+    op.value = value;
+    op.first = first;
+    op.channels = channels;
+    op.node = node_;
+    out_.ops.push_back(std::move(op));
+    return out_.ops.back();
+  }
+
+  void LowerNode(const Node& node);
+  void LowerBconv(const Node& node);
+  void LowerQuantize(const Node& node);
+  void LowerDequantize(const Node& node);
+  void LowerPool(const Node& node);
+  void LowerResize(const Node& node);
+  void LowerBinary(const Node& node);
+  int Pointwise2(Pointwise op, const std::vector<Segment>& a, const std::vector<Segment>* b,
+                 const std::vector<float>& constants, int geometry);
+  void Constant(int tensor, Pointwise op, float constant);
+  void Activate(const Node& node);
+  void ToInt8(int tensor);
+  std::vector<Segment> Contiguous(int tensor, int alignment);
+  PlaneRef RegridFor(PlaneRef source, int planes, const Window& window, const Reach& reach, int taps_height,
+                     int taps_width, const Shape& input, const Shape& output, std::vector<int32_t>* tap_offsets);
+  void Load(size_t input);
+  void Store(size_t output);
+
+  const Graph& graph_;
+  Lowered& out_;
+  std::vector<Shape> shapes_;
+  std::unique_ptr<Geometries> geometries_;
+  std::vector<Placed> placed_;
+  std::vector<std::vector<int>> consumers_;  // nodes that read a tensor
+  std::map<std::vector<int>, PlaneRef> regrids_;
+  int node_ = -1;
+  std::string error_;
+};
+
+int Lowering::AddValue(bool sign, int channels, int geometry) {
+  Value value;
+  value.sign = sign;
+  value.channels = channels;
+  value.geometry = geometry;
+  const Geometry& place = (*geometries_)[geometry];
+  if (sign) {
+    value.planes = (channels + kQuad - 1) / kQuad;
+    value.margin = RoundUpBytes(static_cast<size_t>(place.margin_front), 32);
+    value.plane_bytes = RoundUpBytes(value.margin + place.pixels + static_cast<size_t>(place.margin_back), 64);
+    // Planes a power of two apart would share the sets of a cache.
+    if (value.plane_bytes % 1024 == 0) value.plane_bytes += 64;
+  } else {
+    value.planes = channels;
+    value.plane_bytes = sizeof(float) * static_cast<size_t>(place.pixels);
+  }
+  if (value.plane_bytes * static_cast<size_t>(value.planes) > static_cast<size_t>(kMaxElements) * 4 ||
+      (sign && value.plane_bytes * static_cast<size_t>(value.planes) > std::numeric_limits<int32_t>::max())) {
+    error_ = "a tensor of the region is too large.";
+  }
+  out_.program.values.push_back(value);
+  return static_cast<int>(out_.program.values.size()) - 1;
+}
+
+// x = f(a, b or constants) over all channels; splits where either input changes planes.
+int Lowering::Pointwise2(Pointwise op, const std::vector<Segment>& a, const std::vector<Segment>* b,
+                         const std::vector<float>& constants, int geometry) {
+  int channels = 0;
+  for (const Segment& segment : a) channels += segment.channels;
+  const int value = AddValue(false, channels, geometry);
+  size_t ia = 0, ib = 0;
+  int in_a = 0, in_b = 0;
+  for (int first = 0; first < channels;) {
+    int run = a[ia].channels - in_a;
+    if (b != nullptr) run = std::min(run, (*b)[ib].channels - in_b);
+    RangeOp& range = AddOp(StepKind::kRead, value, first, run);
+    range.op = op;
+    range.inputs.push_back({a[ia].from.value, a[ia].from.plane + in_a});
+    if (b != nullptr) {
+      range.inputs.push_back({(*b)[ib].from.value, (*b)[ib].from.plane + in_b});
+    } else if (!constants.empty()) {
+      for (int i = 0; i < run; ++i) {
+        range.constants.push_back(constants.size() == 1 ? constants[0] : constants[static_cast<size_t>(first + i)]);
+      }
+    }
+    first += run;
+    if ((in_a += run) == a[ia].channels) ++ia, in_a = 0;
+    if (b != nullptr && (in_b += run) == (*b)[ib].channels) ++ib, in_b = 0;
+  }
+  return value;
+}
+
+void Lowering::Constant(int tensor, Pointwise op, float constant) {
+  Placed& placed = PlacedOf(tensor);
+  const Shape& shape = ShapeOf(tensor);
+  const int value = Pointwise2(op, placed.segments, nullptr, {constant}, GeometryOf(shape));
+  placed.segments = {{{value, 0}, shape.channels}};
+}
+
+void Lowering::Activate(const Node& node) {
+  const int output = node.outputs[0];
+  if (node.activation == Activation::kRelu || node.activation == Activation::kRelu6) {
+    Constant(output, Pointwise::kMax, 0.0f);
+  }
+  if (node.activation == Activation::kRelu6) Constant(output, Pointwise::kMin, 6.0f);
+  if (node.activation == Activation::kReluN1To1) {
+    Constant(output, Pointwise::kMax, -1.0f);
+    Constant(output, Pointwise::kMin, 1.0f);
+  }
+}
+
+// Integers of an int8 tensor are kept as floats, which hold them exactly.
+void Lowering::ToInt8(int tensor) {
+  Constant(tensor, Pointwise::kMax, -128.0f);
+  Constant(tensor, Pointwise::kMin, 127.0f);
+}
+
+// A tensor's segments, copied to planes of their own where one begins inside a group of `alignment` channels, or, for
+// alignment 0, where there are several.
+std::vector<Segment> Lowering::Contiguous(int tensor, int alignment) {
+  Placed& placed = PlacedOf(tensor);
+  int first = 0;
+  bool fits = alignment != 0 || placed.segments.size() == 1;
+  for (const Segment& segment : placed.segments) {
+    fits = fits && (alignment == 0 || first % alignment == 0);
+    first += segment.channels;
+  }
+  if (!fits) Constant(tensor, Pointwise::kMul, 1.0f);
+  return placed.segments;
+}
+
+void Lowering::LowerBinary(const Node& node) {
+  const int output = node.outputs[0];
+  const Shape& shape = ShapeOf(output);
+  Pointwise op = Pointwise::kAdd;
+  if (node.op == Op::kSub) op = Pointwise::kSub;
+  if (node.op == Op::kMul) op = Pointwise::kMul;
+  if (node.op == Op::kMaximum) op = Pointwise::kMax;
+  if (node.op == Op::kMinimum) op = Pointwise::kMin;
+  if (node.op == Op::kPrelu) op = Pointwise::kPrelu;
+  int left = node.inputs[0], right = node.inputs[1];
+  if (TensorOf(left).constant) {
+    std::swap(left, right);
+    if (op == Pointwise::kSub) op = Pointwise::kRsub;
+  }
+  const bool constant = TensorOf(right).constant;
+  const bool only_signs =
+      std::all_of(consumers_[static_cast<size_t>(output)].begin(), consumers_[static_cast<size_t>(output)].end(),
+                  [&](int n) { return graph_.nodes[static_cast<size_t>(n)].op == Op::kQuantize; });
+  if (constant && op == Pointwise::kAdd && node.activation == Activation::kNone && only_signs && !IsOutput(output) &&
+      PlacedOf(left).bias.empty()) {
+    PlacedOf(output).segments = PlacedOf(left).segments;
+    PlacedOf(output).bias = TensorOf(right).floats;
+    if (PlacedOf(output).bias.size() == 1) {
+      PlacedOf(output).bias.assign(static_cast<size_t>(shape.channels), TensorOf(right).floats[0]);
+    }
+    return;
+  }
+  const int value =
+      constant ? Pointwise2(op, PlacedOf(left).segments, nullptr, TensorOf(right).floats, GeometryOf(shape))
+               : Pointwise2(op, PlacedOf(left).segments, &PlacedOf(right).segments, {}, GeometryOf(shape));
+  PlacedOf(output).segments = {{{value, 0}, shape.channels}};
+  Activate(node);
+}
+
+void Lowering::LowerQuantize(const Node& node) {
+  const int input = node.inputs[0];
+  const int output = node.outputs[0];
+  const Shape& shape = ShapeOf(input);
+  std::vector<float> bias = PlacedOf(input).bias;
+  const Tensor& tensor = TensorOf(input);
+  if (tensor.type == TensorType::kInt8) {
+    bias.assign(static_cast<size_t>(shape.channels), static_cast<float>(-tensor.zero_point));
+  }
+  const std::vector<Segment> segments = Contiguous(input, kQuad);
+  const int value = AddValue(true, shape.channels, GeometryOf(shape));
+  int first = 0;
+  for (const Segment& segment : segments) {
+    RangeOp& range = AddOp(StepKind::kRead, value, first, segment.channels);
+    range.sign = true;
+    range.inputs = {segment.from};
+    if (!bias.empty()) range.constants.assign(bias.begin() + first, bias.begin() + first + segment.channels);
+    first += segment.channels;
+  }
+  PlacedOf(output).segments = {{{value, 0}, shape.channels}};
+}
+
+void Lowering::LowerDequantize(const Node& node) {
+  const int output = node.outputs[0];
+  const Shape& shape = ShapeOf(output);
+  const int value = AddValue(false, shape.channels, GeometryOf(shape));
+  RangeOp& range = AddOp(StepKind::kDequantize, value, 0, shape.channels);
+  range.inputs = {PlacedOf(node.inputs[0]).segments[0].from};
+  PlacedOf(output).segments = {{{value, 0}, shape.channels}};
+  const Tensor& tensor = TensorOf(output);
+  if (tensor.type == TensorType::kInt8) {
+    Constant(output, Pointwise::kMul, static_cast<float>(static_cast<int>(1.0f / tensor.scale + 0.5f)));
+    Constant(output, Pointwise::kAdd, static_cast<float>(tensor.zero_point));
+    ToInt8(output);
+  }
+}
+
+PlaneRef Lowering::RegridFor(PlaneRef source, int planes, const Window& window, const Reach& reach, int taps_height,
+                             int taps_width, const Shape& input, const Shape& output,
+                             std::vector<int32_t>* tap_offsets) {
+  Step step;
+  Regrid& regrid = step.regrid;
+  const Geometry& place = (*geometries_)[GeometryOf(output)];
+  regrid.stride_height = window.stride_height;
+  regrid.stride_width = window.stride_width;
+  regrid.first_row = reach.first_row;
+  regrid.first_column = reach.first_column;
+  regrid.rows = reach.last_row - reach.first_row + 1;
+  regrid.columns = reach.last_column - reach.first_column + 1;
+  regrid.pitch = place.pitch;
+  std::map<std::pair<int, int>, int> phases;
+  struct Tap {
+    int phase, row, column;
+  };
+  std::vector<Tap> taps;
+  const auto split = [](int t, int stride, int* quotient) {
+    const int phase = ((t % stride) + stride) % stride;
+    *quotient = (t - phase) / stride;
+    return phase;
+  };
+  for (int y = 0; y < taps_height; ++y) {
+    for (int x = 0; x < taps_width; ++x) {
+      Tap tap{};
+      const int py = split(y * window.dilation_height - reach.vertical.pad_before, window.stride_height, &tap.row);
+      const int px = split(x * window.dilation_width - reach.horizontal.pad_before, window.stride_width, &tap.column);
+      const auto [found, added] = phases.try_emplace({py, px}, static_cast<int>(regrid.phases.size()));
+      if (added) regrid.phases.push_back({py, px});
+      tap.phase = found->second;
+      taps.push_back(tap);
+    }
+  }
+  // A plane holds every row that a tap can reach, and past its end what the last vector of pixels reaches.
+  const int64_t last = int64_t{regrid.rows - 1} * regrid.pitch + regrid.columns + kLanes + place.pixels -
+                       int64_t{place.height} * place.pitch + place.pitch;
+  const size_t plane_bytes = RoundUpBytes(static_cast<size_t>(std::max<int64_t>(last, 1)), 64) + 64;
+  const int64_t total = static_cast<int64_t>(plane_bytes) * planes * static_cast<int64_t>(regrid.phases.size());
+  if (total > std::numeric_limits<int32_t>::max()) {
+    error_ = "a convolution of the region reaches too far.";
+    return source;
+  }
+  for (const Tap& tap : taps) {
+    tap_offsets->push_back(static_cast<int32_t>(static_cast<int64_t>(plane_bytes) * planes * tap.phase) +
+                           (tap.row - regrid.first_row) * regrid.pitch + tap.column - regrid.first_column);
+  }
+  std::vector<int> key{source.value, source.plane, planes, GeometryOf(output), regrid.first_row, regrid.first_column,
+                       regrid.rows, regrid.columns, window.stride_height, window.stride_width};
+  for (const Regrid::Phase& phase : regrid.phases) key.insert(key.end(), {phase.y, phase.x});
+  const auto known = regrids_.find(key);
+  if (known != regrids_.end()) return known->second;
+
+  Value value;
+  value.sign = true;
+  value.planes = planes * static_cast<int>(regrid.phases.size());
+  value.channels = value.planes * kQuad;
+  value.geometry = GeometryOf(input);  // what it is cut from; its own layout is the step's
+  value.plane_bytes = plane_bytes;
+  out_.program.values.push_back(value);
+  const int index = static_cast<int>(out_.program.values.size()) - 1;
+  RangeOp& op = AddOp(StepKind::kRegrid, index, 0, value.channels);
+  op.inputs = {source};
+  step.channels = planes * kQuad;
+  op.detail = AddDetail(std::move(step));
+  return regrids_[key] = {index, 0};
+}
+
+void Lowering::LowerBconv(const Node& node) {
+  const int input = node.inputs[0];
+  const int output = node.outputs[0];
+  const Tensor& filter = TensorOf(node.inputs[1]);
+  const Tensor& target = TensorOf(output);
+  const Shape& from = ShapeOf(input);
+  const Shape& to = ShapeOf(output);
+  const int words = (node.channels_in + 31) / 32;
+  const int groups = words / filter.dims[3];
+  const Reach reach = FindReach(node.window, filter.dims[1], filter.dims[2], from);
+  const int value = AddValue(false, to.channels, GeometryOf(to));
+  const int group_in = node.channels_in / groups;
+  const int group_out = to.channels / groups;
+  PlaneRef source = PlacedOf(input).segments[0].from;
+  const int planes = out_.program.values[static_cast<size_t>(source.value)].planes;
+  size_t plane_bytes = out_.program.values[static_cast<size_t>(source.value)].plane_bytes;
+  std::vector<int32_t> tap_offsets;
+  if (reach.direct) {
+    const int pitch = (*geometries_)[GeometryOf(from)].pitch;
+    for (int y = 0; y < filter.dims[1]; ++y) {
+      for (int x = 0; x < filter.dims[2]; ++x) {
+        tap_offsets.push_back((y * node.window.dilation_height - reach.vertical.pad_before) * pitch +
+                              x * node.window.dilation_width - reach.horizontal.pad_before);
+      }
+    }
+  } else {
+    source = RegridFor(source, planes, node.window, reach, filter.dims[1], filter.dims[2], from, to, &tap_offsets);
+    plane_bytes = out_.program.values[static_cast<size_t>(source.value)].plane_bytes;
+  }
+  if (!error_.empty()) return;
+  for (int group = 0; group < groups; ++group) {
+    BconvSource packed;
+    packed.filter = &filter;
+    packed.activation = node.activation;
+    packed.output = &target;
+    if (target.type == TensorType::kBits) {
+      packed.thresholds = &TensorOf(node.inputs[4]);
+    } else {
+      packed.multiplier = &TensorOf(node.inputs[2]);
+      packed.bias = &TensorOf(node.inputs[3]);
+    }
+    packed.channels_in = group_in;
+    packed.first = group * group_out;
+    packed.channels = group_out;
+    Step step;
+    step.name = "bconv " + std::to_string(filter.dims[1]) + "x" + std::to_string(filter.dims[2]);
+    if (node.window.dilation_height > 1) step.name += " dilation " + std::to_string(node.window.dilation_height);
+    if (node.window.stride_height > 1) step.name += " stride " + std::to_string(node.window.stride_height);
+    step.macs = int64_t{filter.dims[1]} * filter.dims[2] * group_in * to.height * to.width;  // a channel
+    step.channels = group_in;
+    PackBconv(packed, plane_bytes, tap_offsets, &step.bconv);
+    if (node.pad_is_zero && node.window.same) PackZeroPadding(packed, node.window, reach, from, &step.bconv);
+    RangeOp& op = AddOp(StepKind::kBconv, value, group * group_out, group_out);
+    op.inputs = {{source.value, source.plane + group * group_in / kQuad}};
+    op.detail = AddDetail(std::move(step));
+  }
+  PlacedOf(output).segments = {{{value, 0}, to.channels}};
+  if (target.type == TensorType::kInt8) {
+    const int rounded = Pointwise2(Pointwise::kRoundAway, PlacedOf(output).segments, nullptr, {}, GeometryOf(to));
+    PlacedOf(output).segments = {{{rounded, 0}, to.channels}};
+    ToInt8(output);
+  }
+  if (target.type == TensorType::kBits) {
+    const std::vector<Segment> floats = Contiguous(output, kQuad);
+    const int signs = AddValue(true, to.channels, GeometryOf(to));
+    RangeOp& op = AddOp(StepKind::kRead, signs, 0, to.channels);
+    op.sign = true;
+    op.inputs = {floats[0].from};
+    PlacedOf(output).segments = {{{signs, 0}, to.channels}};
+  }
+}
+
+void Lowering::LowerPool(const Node& node) {
+  const Shape& from = ShapeOf(node.inputs[0]);
+  const int output = node.outputs[0];
+  const Shape& to = ShapeOf(output);
+  Step step;
+  Pool& pool = step.pool;
+  pool.average = node.op != Op::kMaxPool;
+  pool.height = node.op == Op::kMean ? from.height : node.window.height;
+  pool.width = node.op == Op::kMean ? from.width : node.window.width;
+  pool.stride_height = node.window.stride_height;
+  pool.stride_width = node.window.stride_width;
+  pool.pad_top = PlaceWindow(from.height, pool.height, pool.stride_height, 1, node.window.same).pad_before;
+  pool.pad_left = PlaceWindow(from.width, pool.width, pool.stride_width, 1, node.window.same).pad_before;
+  const bool binary = node.op == Op::kBinaryMaxPool;
+  step.name = std::string(binary ? "binary max" : pool.average ? "average" : "max") + " pool " +
+              std::to_string(pool.height) + "x" + std::to_string(pool.width);
+  const int detail = AddDetail(std::move(step));
+  const int value = AddValue(binary, to.channels, GeometryOf(to));
+  int first = 0;
+  for (const Segment& segment : PlacedOf(node.inputs[0]).segments) {
+    RangeOp& op = AddOp(binary ? StepKind::kBinaryPool : StepKind::kPool, value, first, segment.channels);
+    op.inputs = {segment.from};
+    op.detail = detail;
+    first += segment.channels;
+  }
+  PlacedOf(output).segments = {{{value, 0}, to.channels}};
+  if (!binary) Activate(node);
+}
+
+void Lowering::LowerResize(const Node& node) {
+  const Shape& from = ShapeOf(node.inputs[0]);
+  const int output = node.outputs[0];
+  const Shape& to = ShapeOf(output);
+  Step step;
+  step.name = "nearest resize";
+  // TensorFlow Lite, resize_nearest_neighbor: where an output pixel looks.
+  const auto axis = [&](int input, int size) {
+    const float scale = node.align_corners && size > 1 ? static_cast<float>(input - 1) / static_cast<float>(size - 1)
+                                                       : static_cast<float>(input) / static_cast<float>(size);
+    std::vector<int> sources;
+    for (int i = 0; i < size; ++i) {
+      const float at = (static_cast<float>(i) + (node.half_pixel_centers ? 0.5f : 0.0f)) * scale;
+      const int nearest = static_cast<int>(node.align_corners ? at + 0.5f : at);
+      sources.push_back(std::clamp(nearest, 0, input - 1));
+    }
+    return sources;
+  };
+  step.resize.row = axis(from.height, to.height);
+  step.resize.column = axis(from.width, to.width);
+  const int detail = AddDetail(std::move(step));
+  const int value = AddValue(false, to.channels, GeometryOf(to));
+  int first = 0;
+  for (const Segment& segment : PlacedOf(node.inputs[0]).segments) {
+    RangeOp& op = AddOp(StepKind::kResize, value, first, segment.channels);
+    op.inputs = {segment.from};
+    op.detail = detail;
+    first += segment.channels;
+  }
+  PlacedOf(output).segments = {{{value, 0}, to.channels}};
+}
+
+void Lowering::LowerNode(const Node& node) {
+  const int output = node.outputs[0];
+  switch (node.op) {
+    case Op::kBconv:
+      return LowerBconv(node);
+    case Op::kQuantize:
+      return LowerQuantize(node);
+    case Op::kDequantize:
+      return LowerDequantize(node);
+    case Op::kBinaryMaxPool:
+    case Op::kAveragePool:
+    case Op::kMaxPool:
+    case Op::kMean:
+      return LowerPool(node);
+    case Op::kResizeNearest:
+      return LowerResize(node);
+    case Op::kAdd:
+    case Op::kSub:
+    case Op::kMul:
+    case Op::kMaximum:
+    case Op::kMinimum:
+    case Op::kPrelu:
+      return LowerBinary(node);
+    case Op::kConcat:
+      for (const int input : node.inputs) {
+        const std::vector<Segment> segments = PlacedOf(input).segments;
+        PlacedOf(output).segments.insert(PlacedOf(output).segments.end(), segments.begin(), segments.end());
+      }
+      return Activate(node);
+    case Op::kSlice: {
+      const std::vector<int32_t>& range = TensorOf(node.inputs[1]).ints;
+      int begin = range[0], left = ShapeOf(output).channels;
+      for (const Segment& segment : PlacedOf(node.inputs[0]).segments) {
+        const int skip = std::min(begin, segment.channels);
+        const int take = std::min(left, segment.channels - skip);
+        if (take > 0) {
+          PlacedOf(output).segments.push_back({{segment.from.value, segment.from.plane + skip}, take});
+        }
+        begin -= skip;
+        left -= std::max(take, 0);
+      }
+      return;
+    }
+    case Op::kRelu:
+    case Op::kRelu6:
+    case Op::kReluN1To1: {
+      PlacedOf(output).segments = PlacedOf(node.inputs[0]).segments;
+      Node activated = node;
+      activated.activation = node.op == Op::kRelu    ? Activation::kRelu
+                             : node.op == Op::kRelu6 ? Activation::kRelu6
+                                                     : Activation::kReluN1To1;
+      return Activate(activated);
+    }
+    case Op::kRound: {
+      const int value = Pointwise2(Pointwise::kRoundEven, PlacedOf(node.inputs[0]).segments, nullptr, {},
+                                   GeometryOf(ShapeOf(output)));
+      PlacedOf(output).segments = {{{value, 0}, ShapeOf(output).channels}};
+      return;
+    }
+  }
+}
+
+void Lowering::Load(size_t input) {
+  const int tensor = graph_.inputs[input];
+  const Shape& shape = ShapeOf(tensor);
+  const TensorType type = TensorOf(tensor).type;
+  const bool bits = type == TensorType::kBits;
+  const int value = AddValue(bits, shape.channels, GeometryOf(shape));
+  Step step;
+  step.name = "load " + TensorOf(tensor).name;
+  step.tensor = static_cast<int>(input);
+  step.tensor_is_int8 = type == TensorType::kInt8;
+  AddOp(bits ? StepKind::kLoadBits : StepKind::kLoad, value, 0, shape.channels).detail = AddDetail(std::move(step));
+  PlacedOf(tensor).segments = {{{value, 0}, shape.channels}};
+}
+
+void Lowering::Store(size_t output) {
+  const int tensor = graph_.outputs[output];
+  Step step;
+  step.name = "store " + TensorOf(tensor).name;
+  step.tensor = static_cast<int>(output);
+  step.tensor_is_int8 = TensorOf(tensor).type == TensorType::kInt8;
+  step.geometry = GeometryOf(ShapeOf(tensor));
+  step.channels = ShapeOf(tensor).channels;
+  const bool bits = TensorOf(tensor).type == TensorType::kBits;
+  int first = 0;
+  for (const Segment& segment : PlacedOf(tensor).segments) {
+    step.parts.push_back({segment.from, first, segment.channels});
+    first += segment.channels;
+  }
+  RangeOp& op = AddOp(bits ? StepKind::kStoreBits : StepKind::kStore, -1, 0, step.channels);
+  for (const Part& part : step.parts) op.inputs.push_back(part.source);
+  op.detail = AddDetail(std::move(step));
+}
+
+std::string Lowering::Run(const std::vector<std::vector<int>>& input_dims) {
+  std::string error = InferShapes(graph_, input_dims, &shapes_);
+  if (!error.empty()) return error;
+  geometries_ = std::make_unique<Geometries>(graph_, shapes_);
+  if (geometries_->too_large()) return "the pads of a convolution take too much memory.";
+  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+    for (const int input : graph_.nodes[n].inputs) {
+      if (input >= 0) consumers_[static_cast<size_t>(input)].push_back(static_cast<int>(n));
+    }
+  }
+  for (size_t i = 0; i < graph_.inputs.size(); ++i) Load(i);
+  for (size_t n = 0; n < graph_.nodes.size() && error_.empty(); ++n) {
+    node_ = static_cast<int>(n);
+    LowerNode(graph_.nodes[n]);
+  }
+  node_ = -1;
+  for (size_t i = 0; i < graph_.outputs.size(); ++i) Store(i);
+  for (const int tensor : graph_.outputs) {
+    out_.program.output_dims.push_back(RuntimeDims(TensorOf(tensor), ShapeOf(tensor)));
+  }
+  out_.program.batch = ShapeOf(graph_.inputs[0]).batch;
+  out_.program.geometries = geometries_->Take();
+  return error_;
+}
+
+}  // namespace
+
+std::string Lower(const Graph& graph, const std::vector<std::vector<int>>& input_dims, Lowered* lowered) {
+  return Lowering(graph, lowered).Run(input_dims);
+}
+
+}  // namespace bihrnet

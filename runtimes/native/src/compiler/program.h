@@ -1,0 +1,159 @@
+// What the compiler makes of a region: values in planes, and steps that each pass over memory once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace bihrnet {
+
+// An image size and how its planes are laid out. Pixel (y, x) lies at y * pitch + x.
+struct Geometry {
+  int height = 0;
+  int width = 0;
+  int pitch = 0;
+  int pixels = 0;        // height * pitch, rounded up to whole vectors
+  int margin_front = 0;  // zero bytes before a sign plane: the pads above the image and left of its first pixel
+  int margin_back = 0;
+  std::vector<uint8_t> mask;  // [pixels] 0x0f where there is a pixel
+};
+
+// A tensor in planes: one a channel for floats, one every four channels for signs.
+struct Value {
+  bool sign = false;
+  int channels = 0;
+  int geometry = 0;
+  int planes = 0;
+  size_t plane_bytes = 0;  // from one plane to the next; for signs with the margins
+  size_t margin = 0;       // bytes from a sign plane's start to its first pixel
+  size_t offset = 0;       // in the arena, set by the planner; unused where `stored` is false
+  bool stored = false;     // false for a value that lives only inside a step
+  int first_level = -1;
+  int last_level = -1;
+};
+
+struct PlaneRef {
+  int value = -1;
+  int plane = 0;  // a channel of a float value, a quad of a sign value
+};
+
+// Where a convolution's receptive field lies, and its weights in the order of the kernels.
+struct Bconv {
+  int taps_height = 1;
+  int taps_width = 1;
+  std::vector<int32_t> offsets;   // [3 * triples], bytes from the first plane's first pixel
+  std::vector<uint16_t> weights;  // [quads][2][3 * triples]
+  int triples = 0;
+  std::vector<float> multiplier;  // [channels]
+  std::vector<float> bias;
+  std::vector<float> alpha;       // of a fused PRELU; empty without
+  PlaneRef residual;              // of a fused addition; value -1 without
+  int32_t clamp_min = 0;
+  int32_t clamp_max = 0;
+  // Zero padding only: what a tap outside the image has to give back, [channels][taps]; empty otherwise.
+  std::vector<int32_t> tap_sums;
+  std::vector<int> tap_y;  // [taps_height] the tap's row at output row 0, in input pixels
+  std::vector<int> tap_x;
+  int stride_height = 1;
+  int stride_width = 1;
+  int input_height = 0;
+  int input_width = 0;
+};
+
+// A stride or a VALID window is undone by copying signs to planes that have the output's pitch, one set a phase.
+struct Regrid {
+  struct Phase {
+    int y = 0;
+    int x = 0;
+  };
+  std::vector<Phase> phases;
+  int rows = 0;
+  int columns = 0;
+  int first_row = 0;  // in phase coordinates
+  int first_column = 0;
+  int pitch = 0;
+  int stride_height = 1;
+  int stride_width = 1;
+};
+
+struct Pool {
+  int height = 1;
+  int width = 1;
+  int stride_height = 1;
+  int stride_width = 1;
+  int pad_top = 0;
+  int pad_left = 0;
+  bool average = true;
+};
+
+struct Resize {
+  std::vector<int> row;     // [output height] source row
+  std::vector<int> column;  // [output width] source column
+};
+
+// One part of a region's output: channels of the tensor that lie in planes of one value.
+struct Part {
+  PlaneRef source;
+  int first = 0;
+  int channels = 0;
+};
+
+enum class StepKind : uint8_t {
+  kLoad,        // NHWC floats or int8 -> planes
+  kLoadBits,    // NHWC bitpacked words -> sign planes
+  kBconv,       // sign planes -> rows
+  kDequantize,  // sign planes -> rows of +1 and -1
+  kPool,        // planes of another geometry -> rows
+  kResize,      // planes of another geometry -> rows
+  kRead,        // planes -> rows
+  kRegrid,      // sign planes -> sign planes
+  kBinaryPool,  // sign planes -> sign planes
+  kStore,       // planes -> NHWC floats or int8
+  kStoreBits,   // sign planes -> NHWC bitpacked words
+};
+
+// What happens to four rows after they were produced, in order.
+struct ChainOp {
+  enum class Kind : uint8_t { kPointwise, kStore, kSign };
+  Kind kind = Kind::kPointwise;
+  Pointwise op = Pointwise::kCopy;
+  PlaneRef plane;                // the operand, the target of a store (channel), or of signs (quad)
+  std::vector<float> constants;  // [channels] the operand where there is no plane; the bias of kSign, may be empty
+};
+
+struct Step {
+  StepKind kind = StepKind::kRead;
+  std::string name;
+  int channels = 0;  // of the rows, or of the result
+  int geometry = 0;  // of the rows, or of the result
+  PlaneRef source;   // first plane read; unused by kLoad
+  PlaneRef target;   // of kLoadBits, kRegrid, kBinaryPool
+  int tensor = -1;   // of kLoad, kStore: index into the region's inputs or outputs
+  bool tensor_is_int8 = false;
+  std::vector<Part> parts;  // of kStore
+  std::vector<ChainOp> chain;
+  bool direct = false;  // the chain's only store is its result: rows are the target's planes
+  int level = 0;        // steps of one level do not depend on each other
+  int64_t macs = 0;
+  // One of these, by kind.
+  Bconv bconv;
+  Regrid regrid;
+  Pool pool;
+  Resize resize;
+};
+
+struct Program {
+  std::vector<Geometry> geometries;
+  std::vector<Value> values;
+  std::vector<Step> steps;  // ordered by level
+  size_t arena_bytes = 0;
+  size_t weight_bytes = 0;
+  int batch = 1;
+  std::vector<std::vector<int>> output_dims;  // of the region's outputs
+  int levels = 0;
+};
+
+}  // namespace bihrnet

@@ -1,0 +1,83 @@
+// A region of a TFLite graph as the compiler sees it: checked operators over tensors, nothing of the runtime in it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bihrnet {
+
+enum class TensorType : uint8_t { kFloat, kInt8, kBits, kInt32 };
+
+struct Tensor {
+  TensorType type = TensorType::kFloat;
+  std::vector<int> dims;
+  bool constant = false;
+  std::vector<float> floats;     // of a constant of kFloat: a copy, since files do not align them
+  std::vector<int32_t> ints;     // of a constant of kInt32 other than a filter
+  const uint8_t* filter = nullptr;  // of a bitpacked filter: where the runtime keeps it, not aligned
+  float scale = 0.0f;
+  int32_t zero_point = 0;
+  std::string name;
+};
+
+enum class Op : uint8_t {
+  kBconv,
+  kQuantize,
+  kDequantize,
+  kBinaryMaxPool,
+  kAdd,
+  kSub,
+  kMul,
+  kMaximum,
+  kMinimum,
+  kPrelu,
+  kRelu,
+  kRelu6,
+  kReluN1To1,
+  kRound,
+  kConcat,
+  kSlice,
+  kAveragePool,
+  kMaxPool,
+  kMean,
+  kResizeNearest,
+};
+
+enum class Activation : uint8_t { kNone, kRelu, kReluN1To1, kRelu6 };
+
+struct Window {
+  int height = 1;
+  int width = 1;
+  int stride_height = 1;
+  int stride_width = 1;
+  int dilation_height = 1;
+  int dilation_width = 1;
+  bool same = false;  // SAME padding, else VALID
+};
+
+struct Node {
+  Op op;
+  std::vector<int> inputs;  // tensors of the Graph; -1 for an optional one that is not there
+  std::vector<int> outputs;
+  Activation activation = Activation::kNone;
+  Window window;
+  int channels_in = 0;           // kBconv: the filter's channels are bitpacked
+  bool pad_is_zero = false;      // kBconv with SAME: pads count as 0, not as +1
+  bool align_corners = false;    // kResizeNearest
+  bool half_pixel_centers = false;
+  std::string name;  // of its output, for messages
+};
+
+struct Graph {
+  std::vector<Tensor> tensors;
+  std::vector<Node> nodes;  // in an order in which they can run
+  std::vector<int> inputs;  // tensors that come from outside, constants not among them
+  std::vector<int> outputs;
+};
+
+// No tensor, and no plan, goes beyond this: larger sizes are refused before memory is taken.
+constexpr int64_t kMaxElements = int64_t{1} << 28;
+constexpr int kMaxDimension = 1 << 20;
+
+}  // namespace bihrnet

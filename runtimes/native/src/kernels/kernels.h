@@ -1,0 +1,113 @@
+// What a kernel set offers, and the layouts that all of them share. Every set gives the same bits.
+//
+// Pixel-planar layout. A float value is one plane a channel: pixel (y, x) lies at index y * pitch + x, where
+// pitch >= width leaves pad columns; planes are padded to a multiple of kLanes pixels, so that no loop has a tail.
+// A sign value is one byte plane per four channels: bits 0..3 of a byte are channels 4q..4q+3 of that pixel, 1 where the
+// value is negative (LCE's convention), bits 4..7 are 0. Pad columns, and a margin before and behind each plane, hold 0,
+// which is LCE's padding value +1.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bihrnet {
+
+constexpr int kQuad = 4;          // channels in a nibble, and channels in a kernel call
+constexpr int kLanes = 32;        // pixels in a vector of nibbles; every pixel count is a multiple of it
+constexpr int kTilePixels = 128;  // most pixels of one kernel call
+
+// Four output channels by up to kTilePixels pixels of a binary convolution. The receptive field is a list of nibbles,
+// taps and planes alike: entry k lies offsets[k] bytes from `signs`. The list is padded to whole triples with kNoWeights.
+struct BconvTile {
+  const uint8_t* signs;     // the input's first plane, at the tile's first pixel
+  const int32_t* offsets;   // [3 * triples]
+  const uint16_t* weights;  // [2][3 * triples]; pair 0 is channels 0 and 1, pair 1 is channels 2 and 3
+  int triples;
+  int vectors;  // of kLanes pixels, 1 .. kTilePixels / kLanes
+};
+
+// A weight entry is the byte offset of a row of the lookup table in tables.h.
+constexpr uint16_t PairWeights(unsigned even_nibble, unsigned odd_nibble) {
+  return static_cast<uint16_t>((even_nibble | odd_nibble << 4) * 16);
+}
+constexpr uint16_t kNoWeights = 256 * 16;
+
+// From accumulators (popcounts a of weight XOR sign) to float rows, in this order, each step rounded on its own:
+//   y = float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias
+//   y = y >= 0 ? y : y * alpha          where alpha is given
+//   y = y + residual                    where residual is given
+struct Epilogue {
+  const uint16_t* acc;         // [channels][kTilePixels]
+  float* const* rows;          // [channels] pointers to `pixels` floats
+  const float* multiplier;     // [channels]
+  const float* bias;           // [channels]
+  const float* alpha;          // [channels] or null
+  const float* const* residual;  // [channels] pointers to `pixels` floats, or null; may equal rows
+  int32_t clamp_min;
+  int32_t clamp_max;
+  int channels;  // 1 .. kQuad
+  int pixels;    // a multiple of kLanes, at most kTilePixels
+};
+
+// One operation on rows in place: x = f(x, operand), the operand a constant a channel or another row.
+enum class Pointwise : uint8_t {
+  kCopy,      // x = operand
+  kAdd,       // x + operand
+  kSub,       // x - operand
+  kRsub,      // operand - x
+  kMul,       // x * operand
+  kMax,       // x < operand ? operand : x
+  kMin,       // operand < x ? operand : x
+  kPrelu,     // x >= 0 ? x : x * operand
+  kRoundEven,  // to the nearest integer, ties to even; no operand
+  kRoundAway,  // to the nearest integer, ties away from zero; no operand
+};
+
+struct PointwiseArgs {
+  Pointwise op;
+  float* const* rows;             // [channels]
+  const float* const* operands;   // [channels] rows, or null: then constants
+  const float* constants;         // [channels]
+  int channels;                   // 1 .. kQuad
+  int pixels;                     // a multiple of kLanes, at most kTilePixels
+};
+
+// nibbles[p] = mask[p] & sum over c of (rows[c][p] + bias[c] < 0) << c
+struct Quantize {
+  const float* const* rows;  // [channels]
+  const float* bias;         // [channels] or null for 0
+  const uint8_t* mask;       // [pixels] 0x0f where the pixel exists, 0 at pad columns
+  uint8_t* nibbles;          // [pixels]
+  int channels;              // 1 .. kQuad
+  int pixels;                // a multiple of kLanes, at most kTilePixels
+};
+
+// Between the runtime's NHWC floats and planes, one image row: pixel p's channel c is nhwc[p * nhwc_channels + c].
+struct Transpose {
+  float* const* rows;  // [channels] planes at the row's first pixel; only read by nhwc_from_rows
+  float* nhwc;         // at the row's first pixel and the quad's first channel; only read by rows_from_nhwc
+  int nhwc_channels;
+  int channels;  // 1 .. kQuad
+  int pixels;    // any number: an image row
+};
+
+struct Kernels {
+  const char* name;  // "scalar", "avx2", "neon"
+  void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
+  void (*epilogue)(const Epilogue& args);
+  void (*pointwise)(const PointwiseArgs& args);
+  void (*quantize)(const Quantize& args);
+  void (*rows_from_nhwc)(const Transpose& args);
+  void (*nhwc_from_rows)(const Transpose& args);
+};
+
+// The sets that were built in; null where the library lacks one or this CPU cannot run it.
+const Kernels* ScalarKernels();
+const Kernels* Avx2Kernels();
+const Kernels* NeonKernels();
+
+// The fastest set for this CPU, or the one called `name` ("scalar", "avx2", "neon"; null and "" choose).
+// Returns null where there is no such set here.
+const Kernels* SelectKernels(const char* name);
+
+}  // namespace bihrnet

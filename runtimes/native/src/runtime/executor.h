@@ -1,0 +1,97 @@
+// Runs a program: one arena, one pool of threads, the items of a level shared out among the threads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compiler/program.h"
+#include "kernels/kernels.h"
+#include "runtime/thread_pool.h"
+
+namespace bihrnet {
+
+// Time spent in one step, on all threads together.
+struct StepTime {
+  uint64_t ticks = 0;
+  uint64_t bconv_ticks = 0;  // of it in the binary convolution's own kernel
+};
+
+class Executor {
+ public:
+  // `kernels` and `pool` must outlive the executor.
+  Executor(Program program, const Kernels& kernels, ThreadPool& pool, bool profile);
+
+  // Takes the arena; false where there is not enough memory.
+  bool Allocate();
+
+  // One inference: NHWC data of the region's inputs and outputs, in the order of the graph.
+  void Run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs);
+
+  const Program& program() const { return program_; }
+  uint64_t runs() const { return runs_; }
+  uint64_t ticks() const { return ticks_; }  // of all runs, wall time
+  std::vector<StepTime> StepTimes() const;
+
+ private:
+  // A part of a step: quads and pixels in the step's own geometry.
+  struct Item {
+    int step;
+    int first_quad;
+    int quads;
+    int first_pixel;
+    int pixels;
+    bool pixels_outside;  // the outer loop is over pixels, else over quads
+  };
+  struct Level {
+    std::vector<Item> items;
+  };
+
+  void SplitIntoItems();
+  void SplitStep(int index, Level* level) const;
+  void Work(int thread);
+  void RunItem(const Item& item, int thread);
+  void RunTile(const Step& step, int quad, int pixel, int pixels, StepTime* time);
+  void Produce(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows, StepTime* time);
+  void RunChain(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows);
+  void LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
+  void PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
+  void ResizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
+  void DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
+  void CorrectedRows(const Step& step, int quad, int channels, int pixel, int pixels, const uint16_t* acc,
+                     float* const* rows) const;
+  void RegridPlanes(const Step& step, int first, int count);
+  void PoolSigns(const Step& step, int first, int count);
+  void LoadBits(const Step& step, int first, int count);
+  void StoreBits(const Step& step, int pixel, int pixels) const;
+  void StoreRows(const Step& step, int pixel, int pixels) const;
+
+  const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
+  const Geometry& GeometryOf(const Step& step) const { return program_.geometries[static_cast<size_t>(step.geometry)]; }
+  float* FloatPlane(PlaneRef plane, int channel) const;
+  uint8_t* SignPlane(PlaneRef plane, int quad) const;  // at its first pixel
+  void ZeroMargins(PlaneRef plane, int quad, bool front, bool back) const;
+
+  Program program_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+  bool profile_;
+  struct Free {
+    void operator()(void* memory) const;
+  };
+  std::unique_ptr<uint8_t, Free> arena_;
+  std::vector<Level> levels_;
+  std::vector<std::atomic<int>> next_;  // by level: the first item that no thread has taken
+  std::vector<const uint8_t*> inputs_;
+  std::vector<uint8_t*> outputs_;
+  std::vector<std::vector<StepTime>> times_;  // by thread, then step
+  uint64_t runs_ = 0;
+  uint64_t ticks_ = 0;
+};
+
+// A clock that is cheap enough to be read around a single kernel call.
+uint64_t Ticks();
+
+}  // namespace bihrnet

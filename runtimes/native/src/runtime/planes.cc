@@ -1,0 +1,253 @@
+// The executor's work on planes that is no kernel: the region's borders, other geometries, zero padding.
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/executor.h"
+
+namespace bihrnet {
+namespace {
+
+// Calls f(y, x, at, count) for every run of pixels of one image row within [pixel, pixel + pixels) of a plane; `at` is
+// the run's place in that range. Pad columns are left out.
+template <typename F>
+void ForEachRun(const Geometry& geometry, int pixel, int pixels, F f) {
+  const int end = std::min(pixel + pixels, geometry.height * geometry.pitch);
+  for (int p = pixel; p < end;) {
+    const int y = p / geometry.pitch;
+    const int x = p - y * geometry.pitch;
+    const int row_end = y * geometry.pitch + geometry.width;
+    if (p < row_end) f(y, x, p - pixel, std::min(row_end, end) - p);
+    p = (y + 1) * geometry.pitch;
+  }
+}
+
+float PoolWindow(const Pool& pool, const Geometry& source, const float* plane, int y, int x) {
+  const int top = y * pool.stride_height - pool.pad_top;
+  const int left = x * pool.stride_width - pool.pad_left;
+  const int y1 = std::min(top + pool.height, source.height);
+  const int x1 = std::min(left + pool.width, source.width);
+  const int y0 = std::max(top, 0), x0 = std::max(left, 0);
+  float result = pool.average ? 0.0f : plane[y0 * source.pitch + x0];
+  for (int sy = y0; sy < y1; ++sy) {
+    for (int sx = x0; sx < x1; ++sx) {
+      const float value = plane[sy * source.pitch + sx];
+      result = pool.average ? result + value : std::max(result, value);
+    }
+  }
+  return pool.average ? result / static_cast<float>((y1 - y0) * (x1 - x0)) : result;
+}
+
+}  // namespace
+
+void Executor::LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
+  const Geometry& geometry = GeometryOf(step);
+  const uint8_t* data = inputs_[static_cast<size_t>(step.tensor)];
+  ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+    const size_t first = (static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x)) *
+                             static_cast<size_t>(step.channels) + static_cast<size_t>(quad * kQuad);
+    float* targets[kQuad];
+    for (int c = 0; c < channels; ++c) targets[c] = rows[c] + at;
+    if (step.tensor_is_int8) {
+      const auto* source = reinterpret_cast<const int8_t*>(data) + first;
+      for (int i = 0; i < count; ++i) {
+        for (int c = 0; c < channels; ++c) targets[c][i] = source[static_cast<size_t>(i) * step.channels + c];
+      }
+    } else {
+      // The kernel only reads from here.
+      auto* source = const_cast<float*>(reinterpret_cast<const float*>(data)) + first;
+      kernels_.rows_from_nhwc({targets, source, step.channels, channels, count});
+    }
+  });
+}
+
+void Executor::StoreRows(const Step& step, int pixel, int pixels) const {
+  const Geometry& geometry = GeometryOf(step);
+  uint8_t* data = outputs_[static_cast<size_t>(step.tensor)];
+  for (const Part& part : step.parts) {
+    for (int first = 0; first < part.channels; first += kQuad) {
+      const int channels = std::min(kQuad, part.channels - first);
+      float* planes[kQuad];
+      for (int c = 0; c < channels; ++c) planes[c] = FloatPlane(part.source, first + c) + pixel;
+      ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+        const size_t begin = (static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x)) *
+                                 static_cast<size_t>(step.channels) + static_cast<size_t>(part.first + first);
+        float* rows[kQuad];
+        for (int c = 0; c < channels; ++c) rows[c] = planes[c] + at;
+        if (step.tensor_is_int8) {
+          auto* target = reinterpret_cast<int8_t*>(data) + begin;
+          for (int i = 0; i < count; ++i) {
+            for (int c = 0; c < channels; ++c) {
+              target[static_cast<size_t>(i) * step.channels + c] = static_cast<int8_t>(rows[c][i]);
+            }
+          }
+        } else {
+          kernels_.nhwc_from_rows({rows, reinterpret_cast<float*>(data) + begin, step.channels, channels, count});
+        }
+      });
+    }
+  }
+}
+
+void Executor::LoadBits(const Step& step, int first, int count) {
+  const Geometry& geometry = GeometryOf(step);
+  const size_t words = (static_cast<size_t>(step.channels) + 31) / 32;
+  const uint8_t* data = inputs_[static_cast<size_t>(step.tensor)];
+  for (int quad = first; quad < first + count; ++quad) {
+    uint8_t* plane = SignPlane(step.target, quad);
+    std::memset(plane, 0, static_cast<size_t>(geometry.pixels));
+    ZeroMargins(step.target, quad, true, true);
+    const unsigned valid = (1u << std::min(kQuad, step.channels - quad * kQuad)) - 1;
+    for (int y = 0; y < geometry.height; ++y) {
+      for (int x = 0; x < geometry.width; ++x) {
+        const size_t pixel = static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x);
+        const unsigned byte = data[pixel * words * 4 + static_cast<size_t>(quad / 2)];
+        plane[y * geometry.pitch + x] = static_cast<uint8_t>((quad % 2 == 0 ? byte : byte >> 4) & valid);
+      }
+    }
+  }
+}
+
+void Executor::StoreBits(const Step& step, int pixel, int pixels) const {
+  const Geometry& geometry = GeometryOf(step);
+  const size_t bytes = (static_cast<size_t>(step.channels) + 31) / 32 * 4;
+  const PlaneRef source = step.parts[0].source;
+  const int planes = (step.channels + kQuad - 1) / kQuad;
+  uint8_t* data = outputs_[static_cast<size_t>(step.tensor)];
+  ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+    uint8_t* target =
+        data + (static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x)) * bytes;
+    std::memset(target, 0, bytes * static_cast<size_t>(count));
+    for (int quad = 0; quad < planes; ++quad) {
+      const uint8_t* signs = SignPlane(source, quad) + pixel + at;
+      for (int i = 0; i < count; ++i) {
+        target[static_cast<size_t>(i) * bytes + static_cast<size_t>(quad / 2)] |=
+            static_cast<uint8_t>(quad % 2 == 0 ? signs[i] : signs[i] << 4);
+      }
+    }
+  });
+}
+
+void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
+  const Geometry& geometry = GeometryOf(step);
+  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+  const Pool& pool = step.pool;
+  const bool halves = pool.average && pool.height == 2 && pool.width == 2 && pool.stride_height == 2 &&
+                      pool.stride_width == 2 && pool.pad_top == 0 && pool.pad_left == 0 &&
+                      source.height == 2 * geometry.height && source.width == 2 * geometry.width;
+  for (int c = 0; c < channels; ++c) {
+    const float* plane = FloatPlane(step.source, quad * kQuad + c);
+    ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+      float* row = rows[c] + at;
+      if (halves) {
+        const float* upper = plane + 2 * y * source.pitch + 2 * x;
+        const float* lower = upper + source.pitch;
+        for (int i = 0; i < count; ++i) {
+          row[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * 0.25f;
+        }
+      } else {
+        for (int i = 0; i < count; ++i) row[i] = PoolWindow(pool, source, plane, y, x + i);
+      }
+    });
+  }
+}
+
+void Executor::ResizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
+  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+  const int* column = step.resize.column.data();
+  for (int c = 0; c < channels; ++c) {
+    const float* plane = FloatPlane(step.source, quad * kQuad + c);
+    ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
+      const float* from = plane + step.resize.row[static_cast<size_t>(y)] * source.pitch;
+      for (int i = 0; i < count; ++i) rows[c][at + i] = from[column[x + i]];
+    });
+  }
+}
+
+void Executor::DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels,
+                              float* const* rows) const {
+  const uint8_t* signs = SignPlane(step.source, quad) + pixel;
+  for (int c = 0; c < channels; ++c) {
+    for (int i = 0; i < pixels; ++i) rows[c][i] = (signs[i] >> c) & 1 ? -1.0f : 1.0f;
+  }
+}
+
+// Pads were counted as +1: a tap outside the image gives its sum of weights back.
+void Executor::CorrectedRows(const Step& step, int quad, int channels, int pixel, int pixels, const uint16_t* acc,
+                             float* const* rows) const {
+  const Bconv& bconv = step.bconv;
+  const int taps = bconv.taps_height * bconv.taps_width;
+  for (int c = 0; c < channels; ++c) {
+    const auto channel = static_cast<size_t>(quad * kQuad + c);
+    const int32_t* sums = &bconv.tap_sums[channel * static_cast<size_t>(taps)];
+    ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
+      for (int i = 0; i < count; ++i) {
+        int32_t twice = 2 * acc[c * kTilePixels + at + i];
+        for (int ty = 0; ty < bconv.taps_height; ++ty) {
+          const int sy = y * bconv.stride_height + bconv.tap_y[static_cast<size_t>(ty)];
+          const bool outside = sy < 0 || sy >= bconv.input_height;
+          for (int tx = 0; tx < bconv.taps_width; ++tx) {
+            const int sx = (x + i) * bconv.stride_width + bconv.tap_x[static_cast<size_t>(tx)];
+            if (outside || sx < 0 || sx >= bconv.input_width) twice += sums[ty * bconv.taps_width + tx];
+          }
+        }
+        twice = std::max(std::min(twice, bconv.clamp_max), bconv.clamp_min);
+        rows[c][at + i] = static_cast<float>(twice) * bconv.multiplier[channel] + bconv.bias[channel];
+      }
+    });
+  }
+}
+
+void Executor::RegridPlanes(const Step& step, int first, int count) {
+  const Regrid& regrid = step.regrid;
+  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+  const int planes = step.channels / kQuad;
+  for (size_t phase = 0; phase < regrid.phases.size(); ++phase) {
+    // Columns whose source exists.
+    const int x0 = regrid.first_column * regrid.stride_width + regrid.phases[phase].x;
+    const int begin = std::clamp((std::max(-x0, 0) + regrid.stride_width - 1) / regrid.stride_width, 0, regrid.columns);
+    const int end =
+        std::clamp((source.width - x0 + regrid.stride_width - 1) / regrid.stride_width, begin, regrid.columns);
+    for (int plane = first; plane < first + count; ++plane) {
+      const uint8_t* from = SignPlane(step.source, plane);
+      uint8_t* to = SignPlane(step.target, static_cast<int>(phase) * planes + plane);
+      for (int row = 0; row < regrid.rows; ++row, to += regrid.pitch) {
+        const int y = (regrid.first_row + row) * regrid.stride_height + regrid.phases[phase].y;
+        std::memset(to, 0, static_cast<size_t>(regrid.columns));
+        if (y < 0 || y >= source.height) continue;
+        const uint8_t* line = from + y * source.pitch + x0;
+        if (regrid.stride_width == 2) {
+          for (int i = begin; i < end; ++i) to[i] = line[2 * i];
+        } else {
+          for (int i = begin; i < end; ++i) to[i] = line[regrid.stride_width * i];
+        }
+      }
+    }
+  }
+}
+
+void Executor::PoolSigns(const Step& step, int first, int count) {
+  const Geometry& geometry = GeometryOf(step);
+  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+  const Pool& pool = step.pool;
+  for (int quad = first; quad < first + count; ++quad) {
+    const uint8_t* from = SignPlane(step.source, quad);
+    uint8_t* to = SignPlane(step.target, quad);
+    std::memset(to, 0, static_cast<size_t>(geometry.pixels));
+    ZeroMargins(step.target, quad, true, true);
+    for (int y = 0; y < geometry.height; ++y) {
+      const int y0 = std::max(y * pool.stride_height - pool.pad_top, 0);
+      const int y1 = std::min(y * pool.stride_height - pool.pad_top + pool.height, source.height);
+      for (int x = 0; x < geometry.width; ++x) {
+        const int x0 = std::max(x * pool.stride_width - pool.pad_left, 0);
+        const int x1 = std::min(x * pool.stride_width - pool.pad_left + pool.width, source.width);
+        unsigned signs = 0x0f;  // the maximum of +1 and -1 is -1 where all are
+        for (int sy = y0; sy < y1; ++sy) {
+          for (int sx = x0; sx < x1; ++sx) signs &= from[sy * source.pitch + sx];
+        }
+        to[y * geometry.pitch + x] = static_cast<uint8_t>(signs);
+      }
+    }
+  }
+}
+
+}  // namespace bihrnet

@@ -1,0 +1,263 @@
+// The delegate itself: what it claims of a graph, and the C entry points.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "bihrnet_lce.h"
+#include "graph/graph.h"
+#include "tflite/abi.h"
+#include "tflite/options.h"
+#include "tflite/reader.h"
+#include "tflite/region.h"
+
+namespace bihrnet {
+namespace {
+
+constexpr size_t kMaxTensors = size_t{1} << 24;
+
+struct Delegate {
+  TfLiteDelegate base{};  // first: the runtime's pointer is this object's
+  Options options;
+  std::mutex profile_mutex;
+  std::vector<std::string> profiles;  // of regions that are gone; guarded by profile_mutex
+};
+
+Delegate* Of(TfLiteDelegate* delegate) { return static_cast<Delegate*>(delegate->data_); }
+
+TfLiteStatus Report(TfLiteContext* context, const std::string& sentence) {
+  if (sentence.empty()) return kTfLiteOk;
+  context->ReportError(context, "bihrnet_lce: %s", sentence.c_str());
+  return kTfLiteError;
+}
+
+// Nothing may be thrown into the runtime: what is, is reported as a sentence.
+template <typename F>
+TfLiteStatus Guarded(TfLiteContext* context, F f) {
+  try {
+    return Report(context, f());
+  } catch (const std::bad_alloc&) {
+    return Report(context, "there is not enough memory.");
+  } catch (const std::exception& error) {
+    return Report(context, std::string("it failed: ") + error.what() + ".");
+  }
+}
+
+// A region of the interpreter, or why it could not be built: the runtime asks for neither before it prepares.
+struct Kernel {
+  std::unique_ptr<Region> region;
+  std::string error;
+  Delegate* delegate = nullptr;
+};
+
+void WriteProfile(Delegate* delegate, const std::string& region) {
+  const std::lock_guard<std::mutex> lock(delegate->profile_mutex);
+  delegate->profiles.push_back(region);
+  // Written beside its place and renamed, so that a reader never meets half of it.
+  const std::string partial = delegate->options.profile + ".part";
+  std::FILE* file = std::fopen(partial.c_str(), "w");
+  bool written = file != nullptr;
+  if (written) {
+    std::string json = std::string("{\"version\":1,\"kernel\":\"") + delegate->options.kernels->name +
+                       "\",\"threads\":" + std::to_string(delegate->options.threads) + ",\"regions\":[";
+    for (size_t i = 0; i < delegate->profiles.size(); ++i) json += (i == 0 ? "" : ",") + delegate->profiles[i];
+    json += "]}\n";
+    written = std::fwrite(json.data(), 1, json.size(), file) == json.size();
+    written = std::fclose(file) == 0 && written;
+  }
+  if (!written || std::rename(partial.c_str(), delegate->options.profile.c_str()) != 0) {
+    std::fprintf(stderr, "bihrnet_lce: the profile cannot be written to %s.\n", delegate->options.profile.c_str());
+  }
+}
+
+void* InitKernel(TfLiteContext* context, const char* buffer, size_t) {
+  const auto* params = reinterpret_cast<const TfLiteDelegateParams*>(buffer);
+  auto* kernel = new (std::nothrow) Kernel;
+  if (kernel == nullptr || params == nullptr) return kernel;
+  try {
+    kernel->delegate = Of(params->delegate);
+    kernel->region = std::make_unique<Region>(kernel->delegate->options);
+    kernel->error = kernel->region->Build(*context, *params);
+  } catch (const std::exception&) {
+    kernel->region.reset();
+  }
+  return kernel;
+}
+
+void FreeKernel(TfLiteContext*, void* data) {
+  std::unique_ptr<Kernel> kernel(static_cast<Kernel*>(data));
+  if (kernel == nullptr || kernel->region == nullptr || kernel->delegate->options.profile.empty()) return;
+  try {
+    const std::string profile = kernel->region->Profile();
+    if (!profile.empty()) WriteProfile(kernel->delegate, profile);
+  } catch (const std::exception&) {
+    std::fputs("bihrnet_lce: there is not enough memory for the profile.\n", stderr);
+  }
+}
+
+TfLiteStatus PrepareKernel(TfLiteContext* context, TfLiteNode* node) {
+  auto* kernel = static_cast<Kernel*>(node->user_data);
+  return Guarded(context, [&]() -> std::string {
+    if (kernel == nullptr || kernel->region == nullptr) return "there is not enough memory.";
+    if (!kernel->error.empty()) return kernel->error;
+    return kernel->region->Prepare(context);
+  });
+}
+
+TfLiteStatus InvokeKernel(TfLiteContext* context, TfLiteNode* node) {
+  auto* kernel = static_cast<Kernel*>(node->user_data);
+  return Guarded(context, [&]() -> std::string {
+    if (kernel == nullptr || kernel->region == nullptr) return "there is not enough memory.";
+    return kernel->region->Invoke(*context);
+  });
+}
+
+// A list of nodes as the runtime takes it.
+class IntArray {
+ public:
+  explicit IntArray(const std::vector<int>& values) : storage_(values) {
+    storage_.insert(storage_.begin(), static_cast<int>(values.size()));
+  }
+  const TfLiteIntArray* get() const { return reinterpret_cast<const TfLiteIntArray*>(storage_.data()); }
+
+ private:
+  std::vector<int> storage_;
+};
+
+// A sentence where what the runtime handed over does not look like the structures of abi.h.
+std::string CheckAbi(const TfLiteContext* context) {
+  const bool callable = context->GetExecutionPlan != nullptr && context->GetNodeAndRegistration != nullptr &&
+                        context->ReplaceNodeSubsetsWithDelegateKernels != nullptr && context->ResizeTensor != nullptr;
+  if (!callable || context->tensors_size > kMaxTensors || (context->tensors_size > 0 && context->tensors == nullptr)) {
+    return "this TFLite runtime is laid out in another way than any known one; use ai-edge-litert 1.4 to 2.3.";
+  }
+  for (size_t i = 0; i < context->tensors_size; ++i) {
+    const TfLiteTensor& tensor = context->tensors[i];
+    const bool plausible = tensor.type >= 0 && tensor.type < 64 && tensor.allocation_type >= 0 &&
+                           tensor.allocation_type < 16 &&
+                           (tensor.dims == nullptr || (tensor.dims->size >= 0 && tensor.dims->size <= 64));
+    if (!plausible) return "this TFLite runtime's tensors are laid out in another way than any known one's.";
+  }
+  return "";
+}
+
+std::string Claim(TfLiteContext* context, TfLiteDelegate* base) {
+  std::string error = CheckAbi(context);
+  if (!error.empty()) return error;
+  TfLiteIntArray* plan = nullptr;
+  if (context->GetExecutionPlan(context, &plan) != kTfLiteOk || plan == nullptr) return "the graph cannot be read.";
+  const std::vector<int> order(plan->data, plan->data + plan->size);
+  std::vector<int> claimed;
+  std::vector<int> lce_nodes;
+  Graph graph;
+  std::vector<int> ids(context->tensors_size, -1);
+  for (const int index : order) {
+    TfLiteNode* node = nullptr;
+    TfLiteRegistration* registration = nullptr;
+    if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk || node == nullptr ||
+        registration == nullptr) {
+      return "node " + std::to_string(index) + " cannot be read.";
+    }
+    const std::string why = ReadNode(*context, {node, registration}, &ids, &graph);
+    const bool lce = IsLceOp(*registration);
+    if (!why.empty() && lce) {
+      return std::string(registration->custom_name) + " (node " + std::to_string(index) + ") cannot be run: " + why + ".";
+    }
+    if (!why.empty()) continue;
+    claimed.push_back(index);
+    if (lce) lce_nodes.push_back(index);
+  }
+  if (lce_nodes.empty()) return "";
+  // Built-in operators are worth taking along only where they share a region with LCE's.
+  if (context->PreviewDelegatePartitioning != nullptr) {
+    TfLiteDelegateParams* partitions = nullptr;
+    int count = 0;
+    if (context->PreviewDelegatePartitioning(context, IntArray(claimed).get(), &partitions, &count) != kTfLiteOk) {
+      return "the graph cannot be divided.";
+    }
+    std::vector<int> kept;
+    for (int i = 0; i < count; ++i) {
+      const TfLiteIntArray* nodes = partitions[i].nodes_to_replace;
+      const std::vector<int> list(nodes->data, nodes->data + nodes->size);
+      bool has_lce = false;
+      for (const int index : list) {
+        for (const int lce : lce_nodes) has_lce = has_lce || index == lce;
+      }
+      if (has_lce) kept.insert(kept.end(), list.begin(), list.end());
+    }
+    claimed = kept;
+  }
+  TfLiteRegistration registration{};
+  registration.init = InitKernel;
+  registration.free = FreeKernel;
+  registration.prepare = PrepareKernel;
+  registration.invoke = InvokeKernel;
+  registration.builtin_code = kOpDelegate;
+  registration.custom_name = "BihrnetLce";
+  registration.version = 1;
+  if (context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, IntArray(claimed).get(), base) !=
+      kTfLiteOk) {
+    return "the runtime did not hand its nodes over.";
+  }
+  return "";
+}
+
+TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
+  if (context == nullptr || delegate == nullptr || context->ReportError == nullptr) return kTfLiteError;
+  return Guarded(context, [&] { return Claim(context, delegate); });
+}
+
+template <typename Read>
+TfLiteDelegate* Create(void (*report_error)(const char*), Read read) {
+  std::string error;
+  try {
+    auto delegate = std::make_unique<Delegate>();
+    error = read(&delegate->options);
+    if (error.empty()) {
+      delegate->base.data_ = delegate.get();
+      delegate->base.Prepare = PrepareDelegate;
+      // Else the runtime prepares LCE's operators, which it does not have, before it asks the delegate.
+      delegate->base.flags = kTfLiteDelegateFlagsAllowDynamicTensors;
+      return &delegate.release()->base;
+    }
+  } catch (const std::exception&) {
+    error = "there is not enough memory.";
+  }
+  if (report_error != nullptr) report_error(("bihrnet_lce: " + error).c_str());
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace bihrnet
+
+extern "C" {
+
+BihrnetLceOptions bihrnet_lce_options_default(void) { return {0, nullptr, nullptr, 0}; }
+
+TfLiteDelegate* bihrnet_lce_delegate_create(const BihrnetLceOptions* options, void (*report_error)(const char*)) {
+  const BihrnetLceOptions given = options != nullptr ? *options : bihrnet_lce_options_default();
+  return bihrnet::Create(report_error, [&](bihrnet::Options* read) { return bihrnet::ReadOptions(given, read); });
+}
+
+void bihrnet_lce_delegate_destroy(TfLiteDelegate* delegate) {
+  if (delegate != nullptr) delete bihrnet::Of(delegate);
+}
+
+const char* bihrnet_lce_version(void) {
+  static const std::string version = std::string(BIHRNET_VERSION) + " " + bihrnet::SelectKernels("")->name;
+  return version.c_str();
+}
+
+TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count,
+                                              void (*report_error)(const char*)) {
+  return bihrnet::Create(report_error,
+                         [&](bihrnet::Options* read) { return bihrnet::ReadOptions(keys, values, count, read); });
+}
+
+void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate) { bihrnet_lce_delegate_destroy(delegate); }
+
+}  // extern "C"
