@@ -11,14 +11,13 @@ namespace {
 
 class Fusion {
  public:
-  Fusion(Lowered* lowered, Program* program)
-      : ops_(lowered->ops), details_(lowered->details), program_(*program) {}
+  Fusion(Lowered* lowered, Program* program) : ops_(lowered->ops), details_(lowered->details), program_(*program) {}
 
   void Run();
 
  private:
   void CutPointwise();
-  void CutSigns();
+  void CutForward();
   void Index();
   void Emit(int index);
   Step Begin(const RangeOp& op);
@@ -104,22 +103,31 @@ void Fusion::CutPointwise() {
   ops_ = std::move(cut);
 }
 
-// Signs are made where their values are: in the same parts, as long as these are whole nibbles.
-void Fusion::CutSigns() {
+// What follows a value on the same channels goes on in the parts that the value is made in. Of two operands it is the
+// one made last that counts: that one's step can carry on. Signs are cut only into whole nibbles.
+void Fusion::CutForward() {
   std::vector<std::vector<int>> boundaries(program_.values.size());
+  std::vector<size_t> made(program_.values.size(), 0);
   std::vector<RangeOp> cut;
   for (const RangeOp& op : ops_) {
     std::vector<int> at;
-    if (op.sign) {
-      for (const int boundary : boundaries[static_cast<size_t>(op.inputs[0].value)]) {
-        const int channel = boundary - op.inputs[0].plane;
+    if (op.kind == StepKind::kRead) {
+      const PlaneRef input = *std::max_element(op.inputs.begin(), op.inputs.end(), [&](PlaneRef a, PlaneRef b) {
+        return made[static_cast<size_t>(a.value)] < made[static_cast<size_t>(b.value)];
+      });
+      for (const int boundary : boundaries[static_cast<size_t>(input.value)]) {
+        const int channel = boundary - input.plane;
         if (channel > 0 && channel < op.channels) at.push_back(channel);
       }
-      std::sort(at.begin(), at.end());
-      if (std::any_of(at.begin(), at.end(), [](int channel) { return channel % kQuad != 0; })) at.clear();
     }
-    for (RangeOp& part : CutAll(op, at)) cut.push_back(std::move(part));
-    if (op.value >= 0) boundaries[static_cast<size_t>(op.value)].push_back(op.first);
+    std::sort(at.begin(), at.end());
+    if (op.sign && std::any_of(at.begin(), at.end(), [](int channel) { return channel % kQuad != 0; })) at.clear();
+    for (RangeOp& part : CutAll(op, at)) {
+      cut.push_back(std::move(part));
+      if (cut.back().value < 0) continue;
+      boundaries[static_cast<size_t>(cut.back().value)].push_back(cut.back().first);
+      made[static_cast<size_t>(cut.back().value)] = cut.size();
+    }
   }
   ops_ = std::move(cut);
 }
@@ -174,11 +182,10 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
     for (const int reader : readers_[static_cast<size_t>(current.value)]) {
       const RangeOp& op = ops_[static_cast<size_t>(reader)];
       if (emitted_[static_cast<size_t>(reader)]) continue;
-      const bool reads = op.kind == StepKind::kStore ||
-                         std::any_of(op.inputs.begin(), op.inputs.end(), [&](PlaneRef input) {
-                           return input.value == current.value &&
-                                  Overlap(input.plane, op.channels, current.plane, channels);
-                         });
+      const bool reads =
+          op.kind == StepKind::kStore || std::any_of(op.inputs.begin(), op.inputs.end(), [&](PlaneRef input) {
+            return input.value == current.value && Overlap(input.plane, op.channels, current.plane, channels);
+          });
       if (!reads) continue;
       if (op.sign && op.channels == channels && Same(op.inputs[0], current)) {
         ChainOp sign;
@@ -287,7 +294,7 @@ void Fusion::Emit(int index) {
   program_.steps.push_back(std::move(step));
 }
 
-// The kernels' epilogue takes a PRELU and an addition along with the multiplier and bias.
+// The kernels' epilogue takes a PRELU and two additions along with the multiplier and bias.
 void Fusion::FuseEpilogue(Step* step) const {
   size_t taken = 0;
   const auto is = [&](Pointwise op) {
@@ -297,7 +304,9 @@ void Fusion::FuseEpilogue(Step* step) const {
   // Zero padding corrects accumulators that the kernels' epilogue would already have turned into floats.
   if (!step->bconv.tap_sums.empty()) return;
   if (is(Pointwise::kPrelu) && step->chain[taken].plane.value < 0) step->bconv.alpha = step->chain[taken++].constants;
-  if (is(Pointwise::kAdd) && step->chain[taken].plane.value >= 0) step->bconv.residual = step->chain[taken++].plane;
+  for (PlaneRef& residual : step->bconv.residuals) {
+    if (is(Pointwise::kAdd) && step->chain[taken].plane.value >= 0) residual = step->chain[taken++].plane;
+  }
   step->chain.erase(step->chain.begin(), step->chain.begin() + static_cast<ptrdiff_t>(taken));
 }
 
@@ -305,7 +314,9 @@ std::string Fusion::NameOf(const Step& step) const {
   std::string name = step.name;
   const auto also = [&](const char* what) { name += (name.empty() ? "" : " + ") + std::string(what); };
   if (!step.bconv.alpha.empty()) also("prelu");
-  if (step.bconv.residual.value >= 0) also("add");
+  for (const PlaneRef& residual : step.bconv.residuals) {
+    if (residual.value >= 0) also("add");
+  }
   for (const ChainOp& link : step.chain) {
     if (link.kind == ChainOp::Kind::kSign) also("sign");
     if (link.kind != ChainOp::Kind::kPointwise) continue;
@@ -344,7 +355,9 @@ std::string Fusion::NameOf(const Step& step) const {
 std::vector<PlaneRef> Fusion::Reads(const Step& step) const {
   std::vector<PlaneRef> reads;
   if (step.source.value >= 0) reads.push_back(step.source);
-  if (step.bconv.residual.value >= 0) reads.push_back(step.bconv.residual);
+  for (const PlaneRef& residual : step.bconv.residuals) {
+    if (residual.value >= 0) reads.push_back(residual);
+  }
   for (const Part& part : step.parts) reads.push_back(part.source);
   for (const ChainOp& link : step.chain) {
     if (link.kind == ChainOp::Kind::kPointwise && link.plane.value >= 0) reads.push_back(link.plane);
@@ -390,7 +403,7 @@ void Fusion::SetLevels() {
 
 void Fusion::Run() {
   CutPointwise();
-  CutSigns();
+  CutForward();
   Index();
   for (size_t i = 0; i < ops_.size(); ++i) {
     if (!emitted_[i]) Emit(static_cast<int>(i));

@@ -11,7 +11,9 @@ namespace {
 class FilterBits {
  public:
   explicit FilterBits(const Tensor& filter)
-      : data_(filter.filter), taps_(size_t(filter.dims[1]) * size_t(filter.dims[2])), bytes_(4 * size_t(filter.dims[3])) {}
+      : data_(filter.filter),
+        taps_(size_t(filter.dims[1]) * size_t(filter.dims[2])),
+        bytes_(4 * size_t(filter.dims[3])) {}
 
   // Four channels from 4 * quad on; channels past `channels` are 0, which is what the sign planes hold there.
   unsigned Nibble(size_t output, size_t tap, int quad, int channels) const {
@@ -35,10 +37,13 @@ void SetTransform(const BconvSource& source, int receptive_field, Bconv* bconv) 
   if (source.activation == Activation::kRelu || source.activation == Activation::kRelu6) lowest = 0;
   if (source.activation == Activation::kRelu6) highest = 6;
   if (source.activation == Activation::kReluN1To1) lowest = -1, highest = 1;
-  lowest = std::max<int64_t>(lowest, -receptive_field);
-  highest = std::min<int64_t>(highest, receptive_field);
-  bconv->clamp_min = static_cast<int32_t>(receptive_field - highest);
-  bconv->clamp_max = static_cast<int32_t>(receptive_field - lowest);
+  // In terms of 2 a = K - result; without an activation nothing is clamped, and kernels see that it is so.
+  const auto limit = [](int64_t value) {
+    return static_cast<int32_t>(
+        std::clamp<int64_t>(value, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()));
+  };
+  bconv->clamp_min = limit(receptive_field - highest);
+  bconv->clamp_max = limit(receptive_field - lowest);
   const bool int8 = source.output->type == TensorType::kInt8;
   const double scale = int8 ? source.output->scale : 1.0;
   const double zero_point = int8 ? source.output->zero_point : 0.0;
@@ -89,8 +94,7 @@ void PackBconv(const BconvSource& source, size_t plane_bytes, const std::vector<
     for (int tap = 0; tap < taps; ++tap) {
       for (int n = 0; n < nibbles; ++n) {
         const unsigned even = bits.Nibble(output, static_cast<size_t>(tap), n, source.channels_in);
-        const unsigned odd =
-            paired ? bits.Nibble(output + 1, static_cast<size_t>(tap), n, source.channels_in) : 0;
+        const unsigned odd = paired ? bits.Nibble(output + 1, static_cast<size_t>(tap), n, source.channels_in) : 0;
         *row++ = PairWeights(even, odd);
       }
     }
@@ -106,8 +110,8 @@ void PackZeroPadding(const BconvSource& source, const Window& window, const Reac
     for (int tap = 0; tap < taps; ++tap) {
       int negative = 0;
       for (int n = 0; n * kQuad < source.channels_in; ++n) {
-        negative += __builtin_popcount(bits.Nibble(static_cast<size_t>(source.first + i), static_cast<size_t>(tap), n,
-                                                   source.channels_in));
+        negative += __builtin_popcount(
+            bits.Nibble(static_cast<size_t>(source.first + i), static_cast<size_t>(tap), n, source.channels_in));
       }
       bconv->tap_sums.push_back(source.channels_in - 2 * negative);
     }

@@ -49,8 +49,8 @@ struct Bconv {
   int triples = 0;
   std::vector<float> multiplier;  // [channels]
   std::vector<float> bias;
-  std::vector<float> alpha;       // of a fused PRELU; empty without
-  PlaneRef residual;              // of a fused addition; value -1 without
+  std::vector<float> alpha;  // of a fused PRELU; empty without
+  PlaneRef residuals[2];     // of fused additions; value -1 without
   int32_t clamp_min = 0;
   int32_t clamp_max = 0;
   // Zero padding only: what a tap outside the image has to give back, [channels][taps]; empty otherwise.
@@ -92,6 +92,7 @@ struct Pool {
 struct Resize {
   std::vector<int> row;     // [output height] source row
   std::vector<int> column;  // [output width] source column
+  int factor = 0;           // where column[x] is x / factor for a whole factor; else 0
 };
 
 // One part of a region's output: channels of the tensor that lie in planes of one value.

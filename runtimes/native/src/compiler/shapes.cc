@@ -5,9 +5,7 @@
 namespace bihrnet {
 namespace {
 
-int64_t Elements(const Shape& shape) {
-  return int64_t{shape.batch} * shape.height * shape.width * shape.channels;
-}
+int64_t Elements(const Shape& shape) { return int64_t{shape.batch} * shape.height * shape.width * shape.channels; }
 
 bool SameImage(const Shape& a, const Shape& b) {
   return a.batch == b.batch && a.height == b.height && a.width == b.width;
@@ -25,10 +23,10 @@ std::string InferNode(const Graph& graph, const Node& node, std::vector<Shape>* 
       if (shape.channels < node.channels_in || (shape.channels + 31) / 32 != (node.channels_in + 31) / 32) {
         return Mismatch(node, "its input has other channels than its filter");
       }
-      const WindowAxis y = PlaceWindow(shape.height, filter[1], node.window.stride_height,
-                                       node.window.dilation_height, node.window.same);
-      const WindowAxis x = PlaceWindow(shape.width, filter[2], node.window.stride_width, node.window.dilation_width,
+      const WindowAxis y = PlaceWindow(shape.height, filter[1], node.window.stride_height, node.window.dilation_height,
                                        node.window.same);
+      const WindowAxis x =
+          PlaceWindow(shape.width, filter[2], node.window.stride_width, node.window.dilation_width, node.window.same);
       if (y.output < 1 || x.output < 1) return Mismatch(node, "its input is smaller than its filter");
       shape.height = y.output;
       shape.width = x.output;
@@ -176,15 +174,17 @@ Reach FindReach(const Window& window, int taps_height, int taps_width, const Sha
   Reach reach;
   reach.vertical = PlaceWindow(input.height, taps_height, window.stride_height, window.dilation_height, window.same);
   reach.horizontal = PlaceWindow(input.width, taps_width, window.stride_width, window.dilation_width, window.same);
-  reach.direct = window.stride_height == 1 && window.stride_width == 1 &&
-                 reach.vertical.output == input.height && reach.horizontal.output == input.width;
+  reach.direct = window.stride_height == 1 && window.stride_width == 1 && reach.vertical.output == input.height &&
+                 reach.horizontal.output == input.width;
   const auto floor_div = [](int a, int b) { return (a >= 0 ? a : a - b + 1) / b; };
   reach.first_row = floor_div(-reach.vertical.pad_before, window.stride_height);
   reach.first_column = floor_div(-reach.horizontal.pad_before, window.stride_width);
-  reach.last_row = floor_div((taps_height - 1) * window.dilation_height - reach.vertical.pad_before,
-                             window.stride_height) + reach.vertical.output - 1;
-  reach.last_column = floor_div((taps_width - 1) * window.dilation_width - reach.horizontal.pad_before,
-                                window.stride_width) + reach.horizontal.output - 1;
+  reach.last_row =
+      floor_div((taps_height - 1) * window.dilation_height - reach.vertical.pad_before, window.stride_height) +
+      reach.vertical.output - 1;
+  reach.last_column =
+      floor_div((taps_width - 1) * window.dilation_width - reach.horizontal.pad_before, window.stride_width) +
+      reach.horizontal.output - 1;
   return reach;
 }
 

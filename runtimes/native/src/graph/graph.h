@@ -13,8 +13,8 @@ struct Tensor {
   TensorType type = TensorType::kFloat;
   std::vector<int> dims;
   bool constant = false;
-  std::vector<float> floats;     // of a constant of kFloat: a copy, since files do not align them
-  std::vector<int32_t> ints;     // of a constant of kInt32 other than a filter
+  std::vector<float> floats;        // of a constant of kFloat: a copy, since files do not align them
+  std::vector<int32_t> ints;        // of a constant of kInt32 other than a filter
   const uint8_t* filter = nullptr;  // of a bitpacked filter: where the runtime keeps it, not aligned
   float scale = 0.0f;
   int32_t zero_point = 0;
@@ -62,9 +62,9 @@ struct Node {
   std::vector<int> outputs;
   Activation activation = Activation::kNone;
   Window window;
-  int channels_in = 0;           // kBconv: the filter's channels are bitpacked
-  bool pad_is_zero = false;      // kBconv with SAME: pads count as 0, not as +1
-  bool align_corners = false;    // kResizeNearest
+  int channels_in = 0;         // kBconv: the filter's channels are bitpacked
+  bool pad_is_zero = false;    // kBconv with SAME: pads count as 0, not as +1
+  bool align_corners = false;  // kResizeNearest
   bool half_pixel_centers = false;
   std::string name;  // of its output, for messages
 };

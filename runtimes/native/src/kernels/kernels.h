@@ -36,13 +36,15 @@ constexpr uint16_t kNoWeights = 256 * 16;
 //   y = float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias
 //   y = y >= 0 ? y : y * alpha          where alpha is given
 //   y = y + residual                    where residual is given
+//   y = y + second_residual             where second_residual is given
 struct Epilogue {
-  const uint16_t* acc;         // [channels][kTilePixels]
+  const uint16_t* acc;         // [channels][kTilePixels], aligned to 16 bytes
   float* const* rows;          // [channels] pointers to `pixels` floats
   const float* multiplier;     // [channels]
   const float* bias;           // [channels]
   const float* alpha;          // [channels] or null
   const float* const* residual;  // [channels] pointers to `pixels` floats, or null; may equal rows
+  const float* const* second_residual;  // the same; null where residual is
   int32_t clamp_min;
   int32_t clamp_max;
   int channels;  // 1 .. kQuad

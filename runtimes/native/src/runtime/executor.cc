@@ -5,6 +5,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #endif
@@ -13,6 +16,8 @@ namespace bihrnet {
 namespace {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kLargePage = size_t{2} << 20;
+constexpr size_t kSlack = 4 * kLanes;  // kernels may read a vector past the last plane
 // What an item should cost, in rough cycles: small enough to share out, large enough that taking it costs nothing.
 constexpr int64_t kItemCost = 30000;
 // Up to here the signs that a step reads stay in a core's first cache while all of its weights pass by.
@@ -50,11 +55,17 @@ Executor::Executor(Program program, const Kernels& kernels, ThreadPool& pool, bo
 }
 
 bool Executor::Allocate() {
-  // Kernels may read a vector past the last plane.
-  const size_t bytes = (program_.arena_bytes + 2 * kAlignment + 4 * kLanes) / kAlignment * kAlignment;
-  arena_.reset(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, bytes)));
-  if (arena_ != nullptr) std::memset(arena_.get(), 0, bytes);
-  return arena_ != nullptr;
+  // A tile touches a page of every plane: with small pages that is more than a core remembers. Large ones are asked for
+  // where there is enough to fill them.
+  const size_t alignment = program_.arena_bytes >= kLargePage ? kLargePage : kAlignment;
+  const size_t bytes = (program_.arena_bytes + kSlack + alignment - 1) / alignment * alignment;
+  arena_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, bytes)));
+  if (arena_ == nullptr) return false;
+#if defined(__linux__)
+  if (alignment == kLargePage) madvise(arena_.get(), bytes, MADV_HUGEPAGE);
+#endif
+  std::memset(arena_.get(), 0, bytes);
+  return true;
 }
 
 float* Executor::FloatPlane(PlaneRef plane, int channel) const {
@@ -115,6 +126,7 @@ void Executor::SplitStep(int index, Level* level) const {
   const bool small = step.kind == StepKind::kBconv && pixels <= 4 * kTilePixels &&
                      ValueOf(step.source).plane_bytes * static_cast<size_t>(ValueOf(step.source).planes) <= kSmallInput;
   item.pixels_outside = !small;
+  if (getenv("QO")) item.pixels_outside = false;
   if (small) {
     const int64_t quad_cost = vector_cost * pixels / kLanes;
     const int chunk = static_cast<int>(std::clamp<int64_t>(kItemCost / quad_cost, 1, quads));
@@ -209,8 +221,7 @@ void Executor::RunTile(const Step& step, int quad, int pixel, int pixels, StepTi
   alignas(64) float scratch[kQuad][kTilePixels];
   float* rows[kQuad];
   const int channels = std::min(kQuad, step.channels - quad * kQuad);
-  const bool only_reads =
-      step.kind == StepKind::kRead && step.chain.front().kind != ChainOp::Kind::kPointwise;
+  const bool only_reads = step.kind == StepKind::kRead && step.chain.front().kind != ChainOp::Kind::kPointwise;
   PlaneRef target;
   if (only_reads) target = step.source;
   if (step.direct) {
@@ -257,16 +268,20 @@ void Executor::Produce(const Step& step, int quad, int channels, int pixel, int 
   kernels_.bconv(tile, acc);
   if (time != nullptr) time->bconv_ticks += Ticks() - start;
   if (!bconv.tap_sums.empty()) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
-  const float* residual[kQuad];
-  const bool adds = bconv.residual.value >= 0;
-  for (int c = 0; adds && c < channels; ++c) residual[c] = FloatPlane(bconv.residual, quad * kQuad + c) + pixel;
+  const float* residuals[2][kQuad];
+  const auto add = [&](int i) -> const float* const* {
+    if (bconv.residuals[i].value < 0) return nullptr;
+    for (int c = 0; c < channels; ++c) residuals[i][c] = FloatPlane(bconv.residuals[i], quad * kQuad + c) + pixel;
+    return residuals[i];
+  };
   Epilogue epilogue;
   epilogue.acc = acc;
   epilogue.rows = rows;
   epilogue.multiplier = &bconv.multiplier[static_cast<size_t>(quad * kQuad)];
   epilogue.bias = &bconv.bias[static_cast<size_t>(quad * kQuad)];
   epilogue.alpha = bconv.alpha.empty() ? nullptr : &bconv.alpha[static_cast<size_t>(quad * kQuad)];
-  epilogue.residual = adds ? residual : nullptr;
+  epilogue.residual = add(0);
+  epilogue.second_residual = add(1);
   epilogue.clamp_min = bconv.clamp_min;
   epilogue.clamp_max = bconv.clamp_max;
   epilogue.channels = channels;
@@ -294,8 +309,8 @@ void Executor::RunChain(const Step& step, int quad, int channels, int pixel, int
       }
       case ChainOp::Kind::kSign: {
         const Geometry& geometry = GeometryOf(step);
-        kernels_.quantize({rows, constants, geometry.mask.data() + pixel, SignPlane(link.plane, quad) + pixel, channels,
-                           pixels});
+        kernels_.quantize(
+            {rows, constants, geometry.mask.data() + pixel, SignPlane(link.plane, quad) + pixel, channels, pixels});
         ZeroMargins(link.plane, quad, pixel == 0, pixel + pixels == geometry.pixels);
         break;
       }

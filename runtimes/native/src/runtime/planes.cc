@@ -37,6 +37,19 @@ float PoolWindow(const Pool& pool, const Geometry& source, const float* plane, i
   return pool.average ? result / static_cast<float>((y1 - y0) * (x1 - x0)) : result;
 }
 
+// count pixels of a row that repeats each of its source's pixels kFactor times, from pixel x on.
+template <int kFactor>
+void RepeatRow(const float* from, int x, int count, float* row) {
+  int i = 0;
+  for (; i < count && (x + i) % kFactor != 0; ++i) row[i] = from[(x + i) / kFactor];
+  const float* source = from + (x + i) / kFactor;
+  const int whole = (count - i) / kFactor;
+  for (int s = 0; s < whole; ++s) {
+    for (int j = 0; j < kFactor; ++j) row[i + s * kFactor + j] = source[s];
+  }
+  for (i += whole * kFactor; i < count; ++i) row[i] = from[(x + i) / kFactor];
+}
+
 }  // namespace
 
 void Executor::LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
@@ -44,7 +57,8 @@ void Executor::LoadRows(const Step& step, int quad, int channels, int pixel, int
   const uint8_t* data = inputs_[static_cast<size_t>(step.tensor)];
   ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
     const size_t first = (static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x)) *
-                             static_cast<size_t>(step.channels) + static_cast<size_t>(quad * kQuad);
+                             static_cast<size_t>(step.channels) +
+                         static_cast<size_t>(quad * kQuad);
     float* targets[kQuad];
     for (int c = 0; c < channels; ++c) targets[c] = rows[c] + at;
     if (step.tensor_is_int8) {
@@ -70,7 +84,8 @@ void Executor::StoreRows(const Step& step, int pixel, int pixels) const {
       for (int c = 0; c < channels; ++c) planes[c] = FloatPlane(part.source, first + c) + pixel;
       ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
         const size_t begin = (static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x)) *
-                                 static_cast<size_t>(step.channels) + static_cast<size_t>(part.first + first);
+                                 static_cast<size_t>(step.channels) +
+                             static_cast<size_t>(part.first + first);
         float* rows[kQuad];
         for (int c = 0; c < channels; ++c) rows[c] = planes[c] + at;
         if (step.tensor_is_int8) {
@@ -158,7 +173,17 @@ void Executor::ResizeRows(const Step& step, int quad, int channels, int pixel, i
     const float* plane = FloatPlane(step.source, quad * kQuad + c);
     ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
       const float* from = plane + step.resize.row[static_cast<size_t>(y)] * source.pitch;
-      for (int i = 0; i < count; ++i) rows[c][at + i] = from[column[x + i]];
+      float* row = rows[c] + at;
+      switch (step.resize.factor) {
+        case 2:
+          return RepeatRow<2>(from, x, count, row);
+        case 4:
+          return RepeatRow<4>(from, x, count, row);
+        case 8:
+          return RepeatRow<8>(from, x, count, row);
+        default:
+          for (int i = 0; i < count; ++i) row[i] = from[column[x + i]];
+      }
     });
   }
 }

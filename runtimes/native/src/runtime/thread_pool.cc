@@ -3,7 +3,8 @@
 namespace bihrnet {
 namespace {
 
-// Spins before a thread gives its core away: longer than the threads of a step usually differ, shorter than a time slice.
+// Spins before a thread gives its core away: longer than the threads of a step usually differ, shorter than a time
+// slice.
 constexpr int kSpins = 2000;
 
 void Pause() {

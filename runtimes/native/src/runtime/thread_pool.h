@@ -1,4 +1,5 @@
-// The threads of one interpreter: they spin for a moment between the steps of an inference, and sleep between inferences.
+// The threads of one interpreter: they spin for a moment between the steps of an inference, and sleep between
+// inferences.
 #pragma once
 
 #include <atomic>

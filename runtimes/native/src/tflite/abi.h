@@ -112,8 +112,8 @@ struct TfLiteContext {
   void (*ReportError)(TfLiteContext*, const char* format, ...);
   TfLiteStatus (*AddTensors)(TfLiteContext*, int count, int* first_new_tensor);
   TfLiteStatus (*GetNodeAndRegistration)(TfLiteContext*, int node, TfLiteNode**, TfLiteRegistration**);
-  TfLiteStatus (*ReplaceNodeSubsetsWithDelegateKernels)(TfLiteContext*, TfLiteRegistration,
-                                                        const TfLiteIntArray* nodes, TfLiteDelegate*);
+  TfLiteStatus (*ReplaceNodeSubsetsWithDelegateKernels)(TfLiteContext*, TfLiteRegistration, const TfLiteIntArray* nodes,
+                                                        TfLiteDelegate*);
   int recommended_num_threads;
   void* (*GetExternalContext)(TfLiteContext*, int type);
   void (*SetExternalContext)(TfLiteContext*, int type, void*);

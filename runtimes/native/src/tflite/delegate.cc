@@ -165,7 +165,8 @@ std::string Claim(TfLiteContext* context, TfLiteDelegate* base) {
     const std::string why = ReadNode(*context, {node, registration}, &ids, &graph);
     const bool lce = IsLceOp(*registration);
     if (!why.empty() && lce) {
-      return std::string(registration->custom_name) + " (node " + std::to_string(index) + ") cannot be run: " + why + ".";
+      return std::string(registration->custom_name) + " (node " + std::to_string(index) + ") cannot be run: " + why +
+             ".";
     }
     if (!why.empty()) continue;
     claimed.push_back(index);

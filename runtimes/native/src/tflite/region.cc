@@ -11,9 +11,7 @@
 namespace bihrnet {
 namespace {
 
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 size_t BytesOf(const Tensor& tensor, const std::vector<int>& dims) {
   size_t bytes = tensor.type == TensorType::kInt8 ? 1 : 4;
@@ -138,9 +136,11 @@ std::string Region::Prepare(TfLiteContext* context) {
     input_dims_ = dims;
     if (options_.verbose) {
       const Program& made = executor_->program();
-      std::fprintf(stderr, "bihrnet_lce: %zu nodes in %zu steps, %d levels, %.1f MB of tensors, %.1f MB of weights, %s, %d threads\n",
-                   graph_.nodes.size(), made.steps.size(), made.levels, 1e-6 * static_cast<double>(made.arena_bytes),
-                   1e-6 * static_cast<double>(made.weight_bytes), options_.kernels->name, threads);
+      std::fprintf(
+          stderr,
+          "bihrnet_lce: %zu nodes in %zu steps, %d levels, %.1f MB of tensors, %.1f MB of weights, %s, %d threads\n",
+          graph_.nodes.size(), made.steps.size(), made.levels, 1e-6 * static_cast<double>(made.arena_bytes),
+          1e-6 * static_cast<double>(made.weight_bytes), options_.kernels->name, threads);
     }
     first_ticks_ = Ticks();
     first_seconds_ = Seconds();
@@ -190,19 +190,21 @@ std::string Region::Profile() const {
   const auto microseconds = [&](uint64_t ticks, int threads) {
     return 1e6 * static_cast<double>(ticks) / ticks_a_second / runs / threads;
   };
-  std::string json = Format("{\"nodes\":%zu,\"arena_bytes\":%zu,\"weight_bytes\":%zu,\"runs\":%llu,\"microseconds\":%.3f",
-                            graph_.nodes.size(), program.arena_bytes, program.weight_bytes,
-                            static_cast<unsigned long long>(executor_->runs()), microseconds(executor_->ticks(), 1));
+  std::string json =
+      Format("{\"nodes\":%zu,\"arena_bytes\":%zu,\"weight_bytes\":%zu,\"runs\":%llu,\"microseconds\":%.3f",
+             graph_.nodes.size(), program.arena_bytes, program.weight_bytes,
+             static_cast<unsigned long long>(executor_->runs()), microseconds(executor_->ticks(), 1));
   json += ",\"steps\":[";
   const std::vector<StepTime> times = executor_->StepTimes();
   for (size_t i = 0; i < times.size(); ++i) {
     const Step& step = program.steps[i];
     const Geometry& geometry = program.geometries[static_cast<size_t>(step.geometry)];
     json += (i == 0 ? "" : ",") + std::string("{\"name\":") + Quoted(step.name) + ",\"kind\":\"" + KindName(step.kind) +
-            Format("\",\"channels\":%d,\"height\":%d,\"width\":%d,\"macs\":%lld,\"microseconds\":%.3f,"
-                   "\"bconv_microseconds\":%.3f}",
-                   step.channels, geometry.height, geometry.width, static_cast<long long>(step.macs),
-                   microseconds(times[i].ticks, pool_->threads()), microseconds(times[i].bconv_ticks, pool_->threads()));
+            Format(
+                "\",\"channels\":%d,\"height\":%d,\"width\":%d,\"macs\":%lld,\"microseconds\":%.3f,"
+                "\"bconv_microseconds\":%.3f}",
+                step.channels, geometry.height, geometry.width, static_cast<long long>(step.macs),
+                microseconds(times[i].ticks, pool_->threads()), microseconds(times[i].bconv_ticks, pool_->threads()));
   }
   return json + "]}";
 }

@@ -1,0 +1,59 @@
+#if defined(__AVX2__)
+#include <immintrin.h>
+
+#include "impl.h"
+
+namespace bihrnet {
+namespace {
+
+// One instance a combination: what is not asked for costs nothing.
+template <bool kClamp, bool kPrelu, int kResiduals>
+void Rows(const Epilogue& args) {
+  const __m256i low = _mm256_set1_epi32(args.clamp_min);
+  const __m256i high = _mm256_set1_epi32(args.clamp_max);
+  for (int c = 0; c < args.channels; ++c) {
+    const uint16_t* acc = args.acc + c * kTilePixels;
+    const __m256 multiplier = _mm256_broadcast_ss(args.multiplier + c);
+    const __m256 bias = _mm256_broadcast_ss(args.bias + c);
+    const __m256 alpha = kPrelu ? _mm256_broadcast_ss(args.alpha + c) : _mm256_setzero_ps();
+    const float* first = kResiduals > 0 ? args.residual[c] : nullptr;
+    const float* second = kResiduals > 1 ? args.second_residual[c] : nullptr;
+    float* row = args.rows[c];
+    for (int p = 0; p < args.pixels; p += 16) {
+      for (int half = p; half < p + 16; half += 8) {
+        const __m128i counts = _mm_load_si128(reinterpret_cast<const __m128i*>(acc + half));
+        __m256i twice = _mm256_slli_epi32(_mm256_cvtepu16_epi32(counts), 1);
+        if (kClamp) twice = _mm256_max_epi32(_mm256_min_epi32(twice, high), low);
+        __m256 y = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(twice), multiplier), bias);
+        if (kPrelu) {
+          const __m256 negative = _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_NGE_UQ);
+          y = _mm256_blendv_ps(y, _mm256_mul_ps(y, alpha), negative);
+        }
+        if (kResiduals > 0) y = _mm256_add_ps(y, _mm256_loadu_ps(first + half));
+        if (kResiduals > 1) y = _mm256_add_ps(y, _mm256_loadu_ps(second + half));
+        _mm256_storeu_ps(row + half, y);
+      }
+    }
+  }
+}
+
+template <bool kClamp, bool kPrelu>
+void WithResiduals(const Epilogue& args) {
+  if (args.second_residual != nullptr) return Rows<kClamp, kPrelu, 2>(args);
+  if (args.residual != nullptr) return Rows<kClamp, kPrelu, 1>(args);
+  Rows<kClamp, kPrelu, 0>(args);
+}
+
+}  // namespace
+
+void EpilogueAvx2(const Epilogue& args) {
+  const bool clamp = args.clamp_min > 0 || args.clamp_max < 2 * 65535;
+  if (args.alpha != nullptr) {
+    clamp ? WithResiduals<true, true>(args) : WithResiduals<false, true>(args);
+  } else {
+    clamp ? WithResiduals<true, false>(args) : WithResiduals<false, false>(args);
+  }
+}
+
+}  // namespace bihrnet
+#endif

@@ -1,0 +1,2 @@
+#define BIHRNET_ISA(name) name##Scalar
+#include "rows.inc"

@@ -1,0 +1,16 @@
+// The AVX2 set as this library was built; a CPU check comes before its use, in select.cc.
+#include "impl.h"
+
+namespace bihrnet {
+
+const Kernels* BuiltAvx2Kernels() {
+#if defined(__AVX2__)
+  static constexpr Kernels kSet = {"avx2",       BconvAvx2,        EpilogueAvx2,    PointwiseAvx2,
+                                   QuantizeAvx2, RowsFromNhwcAvx2, NhwcFromRowsAvx2};
+  return &kSet;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace bihrnet
