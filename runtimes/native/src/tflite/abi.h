@@ -34,7 +34,7 @@ enum TfLiteAllocationType : int {
 
 struct TfLiteIntArray {
   int size;
-  int data[1];  // `size` of them
+  __extension__ int data[];  // `size` of them
 };
 
 struct TfLiteQuantizationParams {

@@ -113,6 +113,26 @@ int NodeReader::ConstantInts(int position, size_t count) {
   return id;
 }
 
+int NodeReader::Output(std::initializer_list<TensorType> types, bool flat_too) {
+  if (!ok()) return -1;
+  const bool one = node_.outputs != nullptr && node_.outputs->size == 1;
+  const TfLiteTensor* tensor = one ? RuntimeTensor(node_.outputs->data[0]) : nullptr;
+  if (tensor == nullptr || IsConstant(*tensor)) {
+    Fail("it has not exactly one output");
+    return -1;
+  }
+  const int id = Intern(node_.outputs->data[0], *tensor);
+  if (id < 0) return -1;
+  const Tensor& made = graph_.tensors[static_cast<size_t>(id)];
+  if (made.dims.size() != 4 && !(flat_too && made.dims.size() == 2)) {
+    Fail("output " + made.name + " has " + std::to_string(made.dims.size()) + " dimensions");
+  }
+  if (!Contains(types, made.type)) Fail("output " + made.name + " has a type that it does not give");
+  result_.outputs.push_back(id);
+  result_.name = made.name;
+  return id;
+}
+
 void NodeReader::Options() {
   const bool usable = node_.custom_initial_data != nullptr && node_.custom_initial_data_size > 0;
   if (usable) {
