@@ -23,6 +23,7 @@ constexpr size_t kMaxTensors = size_t{1} << 24;
 struct Delegate {
   TfLiteDelegate base{};  // first: the runtime's pointer is this object's
   Options options;
+  Pools pools;
   std::mutex profile_mutex;
   std::vector<std::string> profiles;  // of regions that are gone; guarded by profile_mutex
 };
@@ -54,7 +55,7 @@ struct Kernel {
   Delegate* delegate = nullptr;
 };
 
-void WriteProfile(Delegate* delegate, const std::string& region) {
+void WriteProfile(Delegate* delegate, const std::string& region, int threads) {
   const std::lock_guard<std::mutex> lock(delegate->profile_mutex);
   delegate->profiles.push_back(region);
   // Written beside its place and renamed, so that a reader never meets half of it.
@@ -63,7 +64,7 @@ void WriteProfile(Delegate* delegate, const std::string& region) {
   bool written = file != nullptr;
   if (written) {
     std::string json = std::string("{\"version\":1,\"kernel\":\"") + delegate->options.kernels->name +
-                       "\",\"threads\":" + std::to_string(delegate->options.threads) + ",\"regions\":[";
+                       "\",\"threads\":" + std::to_string(threads) + ",\"regions\":[";
     for (size_t i = 0; i < delegate->profiles.size(); ++i) json += (i == 0 ? "" : ",") + delegate->profiles[i];
     json += "]}\n";
     written = std::fwrite(json.data(), 1, json.size(), file) == json.size();
@@ -80,7 +81,7 @@ void* InitKernel(TfLiteContext* context, const char* buffer, size_t) {
   if (kernel == nullptr || params == nullptr) return kernel;
   try {
     kernel->delegate = Of(params->delegate);
-    kernel->region = std::make_unique<Region>(kernel->delegate->options);
+    kernel->region = std::make_unique<Region>(kernel->delegate->options, kernel->delegate->pools);
     kernel->error = kernel->region->Build(*context, *params);
   } catch (const std::exception&) {
     kernel->region.reset();
@@ -93,7 +94,7 @@ void FreeKernel(TfLiteContext*, void* data) {
   if (kernel == nullptr || kernel->region == nullptr || kernel->delegate->options.profile.empty()) return;
   try {
     const std::string profile = kernel->region->Profile();
-    if (!profile.empty()) WriteProfile(kernel->delegate, profile);
+    if (!profile.empty()) WriteProfile(kernel->delegate, profile, kernel->region->threads());
   } catch (const std::exception&) {
     std::fputs("bihrnet_lce: there is not enough memory for the profile.\n", stderr);
   }

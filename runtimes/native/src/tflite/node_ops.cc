@@ -23,11 +23,11 @@ void NodeReader::ReadBconv() {
 }
 
 void NodeReader::ReadFilter() {
-  const TfLiteTensor* runtime_filter = ok() ? RuntimeTensor(node_.inputs->data[1]) : nullptr;
+  const TfLiteTensor* runtime_filter = ok() ? RuntimeTensor(InputAt(1)) : nullptr;
   if (runtime_filter == nullptr || !IsConstant(*runtime_filter) || runtime_filter->type != kTfLiteInt32) {
     return Fail("its filter is not a bitpacked constant");
   }
-  const int filter = Intern(node_.inputs->data[1], *runtime_filter);
+  const int filter = Intern(InputAt(1), *runtime_filter);
   if (filter < 0) return;
   result_.inputs.push_back(filter);
   const std::vector<int> dims = graph_.tensors[static_cast<size_t>(filter)].dims;
@@ -77,7 +77,7 @@ void NodeReader::ReadArithmetic(Op op, bool has_activation) {
   }
   int constants = 0;
   for (int i = 0; i < 2 && ok(); ++i) {
-    const TfLiteTensor* tensor = RuntimeTensor(node_.inputs->data[i]);
+    const TfLiteTensor* tensor = RuntimeTensor(InputAt(i));
     if (tensor != nullptr && IsConstant(*tensor)) {
       ConstantFloats(i, 0);
       ++constants;
@@ -187,7 +187,7 @@ void NodeReader::ReadPool(Op op) {
 void NodeReader::ReadMean() {
   result_.op = Op::kMean;
   Activation4d(0, {TensorType::kFloat});
-  const TfLiteTensor* tensor = InputCount() == 2 ? RuntimeTensor(node_.inputs->data[1]) : nullptr;
+  const TfLiteTensor* tensor = InputCount() == 2 ? RuntimeTensor(InputAt(1)) : nullptr;
   const bool usable = tensor != nullptr && IsConstant(*tensor) && tensor->type == kTfLiteInt32 && tensor->bytes == 8;
   if (!usable) return Fail("it is not the mean over height and width");
   int32_t axes[2];

@@ -35,6 +35,10 @@ class NodeReader {
 
   const TfLiteTensor* RuntimeTensor(int index) const;
   int InputCount() const { return node_.inputs == nullptr ? 0 : node_.inputs->size; }
+  // The runtime's tensor behind an input, -1 where there is none.
+  int InputAt(int position) const {
+    return position >= 0 && position < InputCount() ? node_.inputs->data[position] : -1;
+  }
   // The graph's tensor for an input; rank 4 and not constant.
   int Activation4d(int position, std::initializer_list<TensorType> types);
   int ConstantFloats(int position, size_t count);  // count 0: any number

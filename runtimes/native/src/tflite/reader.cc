@@ -70,13 +70,13 @@ int NodeReader::Intern(int index, const TfLiteTensor& tensor) {
 }
 
 int NodeReader::Activation4d(int position, std::initializer_list<TensorType> types) {
-  const TfLiteTensor* tensor = position < InputCount() ? RuntimeTensor(node_.inputs->data[position]) : nullptr;
+  const TfLiteTensor* tensor = RuntimeTensor(InputAt(position));
   if (tensor == nullptr) {
     Fail("input " + std::to_string(position) + " is missing");
     return -1;
   }
   if (IsConstant(*tensor)) Fail("input " + std::to_string(position) + " is a constant");
-  const int id = ok() ? Intern(node_.inputs->data[position], *tensor) : -1;
+  const int id = ok() ? Intern(InputAt(position), *tensor) : -1;
   if (id < 0) return -1;
   const Tensor& made = graph_.tensors[static_cast<size_t>(id)];
   if (made.dims.size() != 4) Fail("input " + made.name + " has " + std::to_string(made.dims.size()) + " dimensions");
@@ -86,9 +86,9 @@ int NodeReader::Activation4d(int position, std::initializer_list<TensorType> typ
 }
 
 int NodeReader::ConstantFloats(int position, size_t count) {
-  const TfLiteTensor* tensor = position < InputCount() ? RuntimeTensor(node_.inputs->data[position]) : nullptr;
+  const TfLiteTensor* tensor = RuntimeTensor(InputAt(position));
   const bool usable = tensor != nullptr && IsConstant(*tensor) && tensor->type == kTfLiteFloat32;
-  const int id = usable && ok() ? Intern(node_.inputs->data[position], *tensor) : -1;
+  const int id = usable && ok() ? Intern(InputAt(position), *tensor) : -1;
   if (id < 0) {
     Fail("input " + std::to_string(position) + " is not a float constant");
     return -1;
@@ -103,9 +103,9 @@ int NodeReader::ConstantFloats(int position, size_t count) {
 }
 
 int NodeReader::ConstantInts(int position, size_t count) {
-  const TfLiteTensor* tensor = position < InputCount() ? RuntimeTensor(node_.inputs->data[position]) : nullptr;
+  const TfLiteTensor* tensor = RuntimeTensor(InputAt(position));
   const bool usable = tensor != nullptr && IsConstant(*tensor) && tensor->type == kTfLiteInt32;
-  const int id = usable && ok() ? Intern(node_.inputs->data[position], *tensor) : -1;
+  const int id = usable && ok() ? Intern(InputAt(position), *tensor) : -1;
   if (id < 0 || graph_.tensors[static_cast<size_t>(id)].ints.size() != count) {
     Fail("input " + std::to_string(position) + " is not a constant of " + std::to_string(count) + " integers");
     return -1;

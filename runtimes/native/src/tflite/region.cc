@@ -66,6 +66,14 @@ const TfLiteTensor* TensorAt(const TfLiteContext& context, int index) {
 
 }  // namespace
 
+std::shared_ptr<ThreadPool> Pools::Get(const TfLiteContext* interpreter, int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::weak_ptr<ThreadPool>& known = pools_[interpreter];
+  std::shared_ptr<ThreadPool> pool = known.lock();
+  if (pool == nullptr || pool->threads() != threads) known = pool = std::make_shared<ThreadPool>(threads);
+  return pool;
+}
+
 std::string Region::Build(const TfLiteContext& context, const TfLiteDelegateParams& params) {
   std::vector<int> ids(context.tensors_size, -1);
   // The runtime's functions take a context that they may change; reading nodes does not.
@@ -122,7 +130,7 @@ std::string Region::Prepare(TfLiteContext* context) {
   const int threads = std::clamp(wanted, 1, 64);
   if (pool_ == nullptr || pool_->threads() != threads) {
     executor_.reset();
-    pool_ = std::make_unique<ThreadPool>(threads);
+    pool_ = pools_.Get(context, threads);
   }
   if (executor_ == nullptr || dims != input_dims_) {
     executor_.reset();

@@ -1,7 +1,9 @@
 // One region of an interpreter's graph: built once, compiled for each size of its inputs, run for each inference.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,9 +14,19 @@
 
 namespace bihrnet {
 
+// The threads of interpreters, shared by the regions of each: these run one after the other.
+class Pools {
+ public:
+  std::shared_ptr<ThreadPool> Get(const TfLiteContext* interpreter, int threads);
+
+ private:
+  std::mutex mutex_;
+  std::map<const TfLiteContext*, std::weak_ptr<ThreadPool>> pools_;
+};
+
 class Region {
  public:
-  explicit Region(const Options& options) : options_(options) {}
+  Region(const Options& options, Pools& pools) : options_(options), pools_(pools) {}
 
   // Each returns an empty string or a sentence.
   std::string Build(const TfLiteContext& context, const TfLiteDelegateParams& params);
@@ -23,14 +35,16 @@ class Region {
 
   // A JSON object of the times of every step, without a newline; empty where nothing ran.
   std::string Profile() const;
+  int threads() const { return pool_ != nullptr ? pool_->threads() : 0; }
 
  private:
   const Options& options_;
+  Pools& pools_;
   Graph graph_;
   std::vector<int> inputs_;  // the runtime's tensors behind graph_.inputs and graph_.outputs
   std::vector<int> outputs_;
   std::vector<std::vector<int>> input_dims_;  // that the executor was compiled for
-  std::unique_ptr<ThreadPool> pool_;
+  std::shared_ptr<ThreadPool> pool_;
   std::unique_ptr<Executor> executor_;
   uint64_t first_ticks_ = 0;
   double first_seconds_ = 0.0;
