@@ -126,7 +126,6 @@ void Executor::SplitStep(int index, Level* level) const {
   const bool small = step.kind == StepKind::kBconv && pixels <= 4 * kTilePixels &&
                      ValueOf(step.source).plane_bytes * static_cast<size_t>(ValueOf(step.source).planes) <= kSmallInput;
   item.pixels_outside = !small;
-  if (getenv("QO")) item.pixels_outside = false;
   if (small) {
     const int64_t quad_cost = vector_cost * pixels / kLanes;
     const int chunk = static_cast<int>(std::clamp<int64_t>(kItemCost / quad_cost, 1, quads));
@@ -264,10 +263,6 @@ void Executor::Produce(const Step& step, int quad, int channels, int pixel, int 
   tile.weights = bconv.weights.data() + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bconv.triples);
   tile.triples = bconv.triples;
   tile.vectors = pixels / kLanes;
-  const uint64_t start = time != nullptr ? Ticks() : 0;
-  kernels_.bconv(tile, acc);
-  if (time != nullptr) time->bconv_ticks += Ticks() - start;
-  if (!bconv.tap_sums.empty()) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
   const float* residuals[2][kQuad];
   const auto add = [&](int i) -> const float* const* {
     if (bconv.residuals[i].value < 0) return nullptr;
@@ -282,6 +277,10 @@ void Executor::Produce(const Step& step, int quad, int channels, int pixel, int 
   epilogue.alpha = bconv.alpha.empty() ? nullptr : &bconv.alpha[static_cast<size_t>(quad * kQuad)];
   epilogue.residual = add(0);
   epilogue.second_residual = add(1);
+  const uint64_t start = time != nullptr ? Ticks() : 0;
+  kernels_.bconv(tile, acc);
+  if (time != nullptr) time->bconv_ticks += Ticks() - start;
+  if (!bconv.tap_sums.empty()) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
   epilogue.clamp_min = bconv.clamp_min;
   epilogue.clamp_max = bconv.clamp_max;
   epilogue.channels = channels;
