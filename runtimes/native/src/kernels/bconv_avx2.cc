@@ -1,7 +1,7 @@
-// Two pairs of channels by 64 pixels at a time, so that both pairs share the loads of the signs: unaligned loads, many of
-// them across a cache line, are what a Zen core runs out of next to its shuffles. The inner loops are written out because
-// compilers spill here or fold the shared loads into the shuffles again, which costs a third of the speed; so do scaled
-// addresses in place of three pointers that move.
+// Two pairs of channels by 64 pixels at a time, so that both pairs share the loads of the signs: unaligned loads, half
+// of them across a cache line, are what a Zen core runs out of next to its shuffles. The inner loops are written out
+// because compilers spill here, or fold the shared loads into the shuffles again, which costs up to a third of the
+// speed; scaled addresses in place of pointers that move cost a tenth.
 #if defined(__AVX2__)
 #include <immintrin.h>
 
@@ -19,14 +19,22 @@ struct Cursor {
 };
 
 // Byte sums. Bytes of even are the even channel's counts; words of odd are b + 16 c + 256 d where b and d are the odd
-// channel's counts of two pixels and c is the even channel's of the second: shifting words and not bytes leaves c there.
+// channel's counts of two pixels and c is the even channel's of the second, which shifting words leaves there.
 template <int kVectors>
 struct Sums {
   __m256i even[2][kVectors];
   __m256i odd[2][kVectors];
 };
 
-// Entry i: both pairs' rows to ymm8 and ymm9.
+// clang-format off
+// Where the signs of three nibbles are: r8, r9, r10. Two of the offsets come with one load.
+#define BIHRNET_OFFSETS                             \
+  "movq (%[offsets]), %%r9\n\t"                     \
+  "movslq %%r9d, %%r8\n\t"                          \
+  "sarq $32, %%r9\n\t"                              \
+  "movslq 8(%[offsets]), %%r10\n\t"
+
+// Nibble i: both pairs' rows to ymm8 and ymm9.
 #define BIHRNET_ROWS(i)                             \
   "movzwl 2*" #i "(%[w0]), %%eax\n\t"               \
   "vbroadcasti128 (%[table],%%rax), %%ymm8\n\t"     \
@@ -50,8 +58,8 @@ struct Sums {
   "cmp %[end], %[offsets]\n\t"                      \
   "jne 1b"
 
-void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
-#define BIHRNET_FIRST_NIBBLE                        \
+// 64 pixels: pair 0's counts to ymm11 and ymm12, pair 1's to ymm13 and ymm14.
+#define BIHRNET_FIRST_OF_64                         \
   BIHRNET_ROWS(0)                                   \
   "vmovdqu (%[signs],%%r8), %%ymm10\n\t"            \
   "vpshufb %%ymm10, %%ymm8, %%ymm11\n\t"            \
@@ -60,7 +68,7 @@ void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
   "vpshufb %%ymm10, %%ymm8, %%ymm12\n\t"            \
   "vpshufb %%ymm10, %%ymm9, %%ymm14\n\t"
 // The first vector is loaded twice for want of a register.
-#define BIHRNET_NEXT_NIBBLE(i, offset)              \
+#define BIHRNET_NEXT_OF_64(i, offset)               \
   BIHRNET_ROWS(i)                                   \
   "vpshufb (%[signs]," offset "), %%ymm8, %%ymm10\n\t" \
   "vpaddb %%ymm10, %%ymm11, %%ymm11\n\t"            \
@@ -71,6 +79,23 @@ void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
   "vpshufb %%ymm10, %%ymm9, %%ymm9\n\t"             \
   "vpaddb %%ymm8, %%ymm12, %%ymm12\n\t"             \
   "vpaddb %%ymm9, %%ymm14, %%ymm14\n\t"
+
+// 32 pixels: pair 0's counts to ymm11, pair 1's to ymm12.
+#define BIHRNET_FIRST_OF_32                         \
+  BIHRNET_ROWS(0)                                   \
+  "vmovdqu (%[signs],%%r8), %%ymm10\n\t"            \
+  "vpshufb %%ymm10, %%ymm8, %%ymm11\n\t"            \
+  "vpshufb %%ymm10, %%ymm9, %%ymm12\n\t"
+#define BIHRNET_NEXT_OF_32(i, offset)               \
+  BIHRNET_ROWS(i)                                   \
+  "vmovdqu (%[signs]," offset "), %%ymm10\n\t"      \
+  "vpshufb %%ymm10, %%ymm8, %%ymm8\n\t"             \
+  "vpshufb %%ymm10, %%ymm9, %%ymm9\n\t"             \
+  "vpaddb %%ymm8, %%ymm11, %%ymm11\n\t"             \
+  "vpaddb %%ymm9, %%ymm12, %%ymm12\n\t"
+// clang-format on
+
+void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
   const int32_t* end = cursor->offsets + 3 * triples;
   __m256i e00, e01, e10, e11, o00, o01, o10, o11;
   asm volatile(
@@ -78,12 +103,10 @@ void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
       BIHRNET_ZERO("%[o00]") BIHRNET_ZERO("%[o01]") BIHRNET_ZERO("%[o10]") BIHRNET_ZERO("%[o11]")
       ".p2align 5\n"
       "1:\n\t"
-      "movslq (%[offsets]), %%r8\n\t"
-      "movslq 4(%[offsets]), %%r9\n\t"
-      "movslq 8(%[offsets]), %%r10\n\t"
-      BIHRNET_FIRST_NIBBLE
-      BIHRNET_NEXT_NIBBLE(1, "%%r9")
-      BIHRNET_NEXT_NIBBLE(2, "%%r10")
+      BIHRNET_OFFSETS
+      BIHRNET_FIRST_OF_64
+      BIHRNET_NEXT_OF_64(1, "%%r9")
+      BIHRNET_NEXT_OF_64(2, "%%r10")
       BIHRNET_SPLIT("%%ymm11", "%[e00]", "%[o00]")
       BIHRNET_SPLIT("%%ymm13", "%[e10]", "%[o10]")
       BIHRNET_SPLIT("%%ymm12", "%[e01]", "%[o01]")
@@ -94,36 +117,20 @@ void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
         [w1] "+r"(cursor->weights[1])
       : [signs] "r"(cursor->signs), [table] "r"(kPairTable.row[0]), [end] "r"(end), [fields] "x"(_mm256_set1_epi8(15))
       : "rax", "rcx", "r8", "r9", "r10", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "cc", "memory");
-#undef BIHRNET_FIRST_NIBBLE
-#undef BIHRNET_NEXT_NIBBLE
   *sums = {{{e00, e01}, {e10, e11}}, {{o00, o01}, {o10, o11}}};
 }
 
 void SumTriples(Cursor* cursor, int triples, Sums<1>* sums) {
-#define BIHRNET_FIRST_NIBBLE                        \
-  BIHRNET_ROWS(0)                                   \
-  "vmovdqu (%[signs],%%r8), %%ymm10\n\t"            \
-  "vpshufb %%ymm10, %%ymm8, %%ymm11\n\t"            \
-  "vpshufb %%ymm10, %%ymm9, %%ymm12\n\t"
-#define BIHRNET_NEXT_NIBBLE(i, offset)              \
-  BIHRNET_ROWS(i)                                   \
-  "vmovdqu (%[signs]," offset "), %%ymm10\n\t"      \
-  "vpshufb %%ymm10, %%ymm8, %%ymm8\n\t"             \
-  "vpshufb %%ymm10, %%ymm9, %%ymm9\n\t"             \
-  "vpaddb %%ymm8, %%ymm11, %%ymm11\n\t"             \
-  "vpaddb %%ymm9, %%ymm12, %%ymm12\n\t"
   const int32_t* end = cursor->offsets + 3 * triples;
   __m256i e0, e1, o0, o1;
   asm volatile(
       BIHRNET_ZERO("%[e0]") BIHRNET_ZERO("%[e1]") BIHRNET_ZERO("%[o0]") BIHRNET_ZERO("%[o1]")
       ".p2align 5\n"
       "1:\n\t"
-      "movslq (%[offsets]), %%r8\n\t"
-      "movslq 4(%[offsets]), %%r9\n\t"
-      "movslq 8(%[offsets]), %%r10\n\t"
-      BIHRNET_FIRST_NIBBLE
-      BIHRNET_NEXT_NIBBLE(1, "%%r9")
-      BIHRNET_NEXT_NIBBLE(2, "%%r10")
+      BIHRNET_OFFSETS
+      BIHRNET_FIRST_OF_32
+      BIHRNET_NEXT_OF_32(1, "%%r9")
+      BIHRNET_NEXT_OF_32(2, "%%r10")
       BIHRNET_SPLIT("%%ymm11", "%[e0]", "%[o0]")
       BIHRNET_SPLIT("%%ymm12", "%[e1]", "%[o1]")
       BIHRNET_LOOP
@@ -131,8 +138,6 @@ void SumTriples(Cursor* cursor, int triples, Sums<1>* sums) {
         [w0] "+r"(cursor->weights[0]), [w1] "+r"(cursor->weights[1])
       : [signs] "r"(cursor->signs), [table] "r"(kPairTable.row[0]), [end] "r"(end), [fields] "x"(_mm256_set1_epi8(15))
       : "rax", "rcx", "r8", "r9", "r10", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "cc", "memory");
-#undef BIHRNET_FIRST_NIBBLE
-#undef BIHRNET_NEXT_NIBBLE
   *sums = {{{e0}, {e1}}, {{o0}, {o1}}};
 }
 
@@ -172,21 +177,26 @@ inline void Finish(const Totals& t, uint16_t* acc) {
 
 template <int kVectors>
 inline void Quad(const BconvTile& tile, int pixel, uint16_t* acc) {
-  Cursor cursor = {tile.offsets,
-                   {tile.weights, tile.weights + 3 * static_cast<size_t>(tile.triples)},
-                   tile.signs + pixel};
+  Cursor cursor = {
+      tile.offsets, {tile.weights, tile.weights + 3 * static_cast<size_t>(tile.triples)}, tile.signs + pixel};
   Totals totals[2][kVectors];
+  // As many triples in every round, so that none is a short loop.
+  const int flushes = (tile.triples + kTriplesPerFlush - 1) / kTriplesPerFlush;
+  const int step = (tile.triples + flushes - 1) / flushes;
   for (int done = 0; done < tile.triples;) {
     const int left = tile.triples - done;
-    const int some = left < kTriplesPerFlush ? left : kTriplesPerFlush;
+    const int some = left < step ? left : step;
     Sums<kVectors> sums;
     SumTriples(&cursor, some, &sums);
     for (int pair = 0; pair < 2; ++pair) {
       for (int v = 0; v < kVectors; ++v) {
         const Totals sum = Widen(sums.even[pair][v], sums.odd[pair][v]);
         const Totals total = done == 0 ? sum : Add(totals[pair][v], sum);
-        if (some == left) Finish(total, acc + 2 * pair * kTilePixels + pixel + v * kLanes);
-        else totals[pair][v] = total;
+        if (some == left) {
+          Finish(total, acc + 2 * pair * kTilePixels + pixel + v * kLanes);
+        } else {
+          totals[pair][v] = total;
+        }
       }
     }
     done += some;

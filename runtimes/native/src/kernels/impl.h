@@ -5,7 +5,7 @@
 
 namespace bihrnet {
 
-#define BIHRNET_DECLARE_KERNELS(Isa)           \
+#define BIHRNET_DECLARE_KERNELS(Isa)            \
   void Bconv##Isa(const BconvTile&, uint16_t*); \
   void Epilogue##Isa(const Epilogue&);          \
   void Pointwise##Isa(const PointwiseArgs&);    \
