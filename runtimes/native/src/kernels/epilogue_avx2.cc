@@ -12,27 +12,31 @@ void Rows(const Epilogue& args) {
   const __m256i low = _mm256_set1_epi32(args.clamp_min);
   const __m256i high = _mm256_set1_epi32(args.clamp_max);
   for (int c = 0; c < args.channels; ++c) {
-    const uint16_t* acc = args.acc + c * kTilePixels;
-    const __m256 multiplier = _mm256_broadcast_ss(args.multiplier + c);
-    const __m256 bias = _mm256_broadcast_ss(args.bias + c);
-    const __m256 alpha = kPrelu ? _mm256_broadcast_ss(args.alpha + c) : _mm256_setzero_ps();
+    const auto* acc = reinterpret_cast<const __m128i*>(args.acc + c * kTilePixels);
     const float* first = kResiduals > 0 ? args.residual[c] : nullptr;
     const float* second = kResiduals > 1 ? args.second_residual[c] : nullptr;
     float* row = args.rows[c];
-    for (int p = 0; p < args.pixels; p += 16) {
-      for (int half = p; half < p + 16; half += 8) {
-        const __m128i counts = _mm_load_si128(reinterpret_cast<const __m128i*>(acc + half));
-        __m256i twice = _mm256_slli_epi32(_mm256_cvtepu16_epi32(counts), 1);
+    const __m256 multiplier = _mm256_broadcast_ss(args.multiplier + c);
+    const __m256 bias = _mm256_broadcast_ss(args.bias + c);
+    const __m256 alpha = kPrelu ? _mm256_broadcast_ss(args.alpha + c) : _mm256_setzero_ps();
+    for (int p = 0; p < args.pixels; p += kLanes) {
+      // Four vectors are in flight before the first is stored: a row may be its own residual, which the compiler
+      // cannot rule out to be another vector's.
+      __m256 y[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        __m256i twice = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_load_si128(acc + p / 8 + i)), 1);
         if (kClamp) twice = _mm256_max_epi32(_mm256_min_epi32(twice, high), low);
-        __m256 y = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(twice), multiplier), bias);
+        y[i] = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(twice), multiplier), bias);
         if (kPrelu) {
-          const __m256 negative = _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_NGE_UQ);
-          y = _mm256_blendv_ps(y, _mm256_mul_ps(y, alpha), negative);
+          const __m256 negative = _mm256_cmp_ps(y[i], _mm256_setzero_ps(), _CMP_NGE_UQ);
+          y[i] = _mm256_blendv_ps(y[i], _mm256_mul_ps(y[i], alpha), negative);
         }
-        if (kResiduals > 0) y = _mm256_add_ps(y, _mm256_loadu_ps(first + half));
-        if (kResiduals > 1) y = _mm256_add_ps(y, _mm256_loadu_ps(second + half));
-        _mm256_storeu_ps(row + half, y);
+        if (kResiduals > 0) y[i] = _mm256_add_ps(y[i], _mm256_loadu_ps(first + p + 8 * i));
+        if (kResiduals > 1) y[i] = _mm256_add_ps(y[i], _mm256_loadu_ps(second + p + 8 * i));
       }
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) _mm256_storeu_ps(row + p + 8 * i, y[i]);
     }
   }
 }

@@ -2,9 +2,9 @@
 //
 // Pixel-planar layout. A float value is one plane a channel: pixel (y, x) lies at index y * pitch + x, where
 // pitch >= width leaves pad columns; planes are padded to a multiple of kLanes pixels, so that no loop has a tail.
-// A sign value is one byte plane per four channels: bits 0..3 of a byte are channels 4q..4q+3 of that pixel, 1 where the
-// value is negative (LCE's convention), bits 4..7 are 0. Pad columns, and a margin before and behind each plane, hold 0,
-// which is LCE's padding value +1.
+// A sign value is one byte plane per four channels: bits 0..3 of a byte are channels 4q..4q+3 of that pixel, 1 where
+// the value is negative (LCE's convention), bits 4..7 are 0. Pad columns, and a margin before and behind each plane,
+// hold 0, which is LCE's padding value +1.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,8 @@ constexpr int kLanes = 32;        // pixels in a vector of nibbles; every pixel 
 constexpr int kTilePixels = 128;  // most pixels of one kernel call
 
 // Four output channels by up to kTilePixels pixels of a binary convolution. The receptive field is a list of nibbles,
-// taps and planes alike: entry k lies offsets[k] bytes from `signs`. The list is padded to whole triples with kNoWeights.
+// taps and planes alike: entry k lies offsets[k] bytes from `signs`. The list is padded to whole triples with
+// kNoWeights.
 struct BconvTile {
   const uint8_t* signs;     // the input's first plane, at the tile's first pixel
   const int32_t* offsets;   // [3 * triples]
@@ -38,12 +39,12 @@ constexpr uint16_t kNoWeights = 256 * 16;
 //   y = y + residual                    where residual is given
 //   y = y + second_residual             where second_residual is given
 struct Epilogue {
-  const uint16_t* acc;         // [channels][kTilePixels], aligned to 16 bytes
-  float* const* rows;          // [channels] pointers to `pixels` floats
-  const float* multiplier;     // [channels]
-  const float* bias;           // [channels]
-  const float* alpha;          // [channels] or null
-  const float* const* residual;  // [channels] pointers to `pixels` floats, or null; may equal rows
+  const uint16_t* acc;                  // [channels][kTilePixels], aligned to 16 bytes
+  float* const* rows;                   // [channels] pointers to `pixels` floats
+  const float* multiplier;              // [channels]
+  const float* bias;                    // [channels]
+  const float* alpha;                   // [channels] or null
+  const float* const* residual;         // [channels] pointers to `pixels` floats, or null; may equal rows
   const float* const* second_residual;  // the same; null where residual is
   int32_t clamp_min;
   int32_t clamp_max;
@@ -53,25 +54,25 @@ struct Epilogue {
 
 // One operation on rows in place: x = f(x, operand), the operand a constant a channel or another row.
 enum class Pointwise : uint8_t {
-  kCopy,      // x = operand
-  kAdd,       // x + operand
-  kSub,       // x - operand
-  kRsub,      // operand - x
-  kMul,       // x * operand
-  kMax,       // x < operand ? operand : x
-  kMin,       // operand < x ? operand : x
-  kPrelu,     // x >= 0 ? x : x * operand
+  kCopy,       // x = operand
+  kAdd,        // x + operand
+  kSub,        // x - operand
+  kRsub,       // operand - x
+  kMul,        // x * operand
+  kMax,        // x < operand ? operand : x
+  kMin,        // operand < x ? operand : x
+  kPrelu,      // x >= 0 ? x : x * operand
   kRoundEven,  // to the nearest integer, ties to even; no operand
   kRoundAway,  // to the nearest integer, ties away from zero; no operand
 };
 
 struct PointwiseArgs {
   Pointwise op;
-  float* const* rows;             // [channels]
-  const float* const* operands;   // [channels] rows, or null: then constants
-  const float* constants;         // [channels]
-  int channels;                   // 1 .. kQuad
-  int pixels;                     // a multiple of kLanes, at most kTilePixels
+  float* const* rows;            // [channels]
+  const float* const* operands;  // [channels] rows, or null: then constants
+  const float* constants;        // [channels]
+  int channels;                  // 1 .. kQuad
+  int pixels;                    // a multiple of kLanes, at most kTilePixels
 };
 
 // nibbles[p] = mask[p] & sum over c of (rows[c][p] + bias[c] < 0) << c
@@ -94,7 +95,7 @@ struct Transpose {
 };
 
 struct Kernels {
-  const char* name;  // "scalar", "avx2", "neon"
+  const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
   void (*epilogue)(const Epilogue& args);
   void (*pointwise)(const PointwiseArgs& args);
