@@ -69,6 +69,14 @@ void NodeReader::ReadBinaryMaxPool() {
   Output({TensorType::kBits});
 }
 
+// A constant is one value, or one a channel; what else may be broadcast is left to the runtime.
+void NodeReader::CheckChannels(const Tensor& activation, const Tensor& constant) {
+  const size_t count = constant.floats.size();
+  if (count != 1 && count != static_cast<size_t>(activation.dims.back())) {
+    Fail("constant " + constant.name + " is not one value a channel");
+  }
+}
+
 void NodeReader::ReadArithmetic(Op op, bool has_activation) {
   result_.op = op;
   if (InputCount() != 2) return Fail("it has not two inputs");
@@ -86,13 +94,18 @@ void NodeReader::ReadArithmetic(Op op, bool has_activation) {
     }
   }
   if (constants == 2) Fail("both of its inputs are constants");
+  const auto input = [&](size_t i) -> const Tensor& { return graph_.tensors[static_cast<size_t>(result_.inputs[i])]; };
+  if (ok() && constants == 0 && input(0).dims != input(1).dims) Fail("its inputs differ in size");
+  if (ok() && constants == 1) CheckChannels(input(input(0).constant ? 1 : 0), input(input(0).constant ? 0 : 1));
   Output({TensorType::kFloat});
 }
 
 void NodeReader::ReadPrelu() {
   result_.op = Op::kPrelu;
-  Activation4d(0, {TensorType::kFloat});
-  ConstantFloats(1, 0);
+  const int input = Activation4d(0, {TensorType::kFloat});
+  const int slopes = ConstantFloats(1, 0);
+  if (!ok()) return;
+  CheckChannels(graph_.tensors[static_cast<size_t>(input)], graph_.tensors[static_cast<size_t>(slopes)]);
   Output({TensorType::kFloat});
 }
 

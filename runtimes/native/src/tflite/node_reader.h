@@ -68,6 +68,7 @@ class NodeReader {
   void SliceChannels(int tensor, const std::vector<int32_t>& begin, const std::vector<int32_t>& end, int begin_mask,
                      int end_mask);
   void CheckWindow();
+  void CheckChannels(const Tensor& activation, const Tensor& constant);
 
   const TfLiteContext& context_;
   const TfLiteNode& node_;
