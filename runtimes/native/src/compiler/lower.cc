@@ -1,10 +1,16 @@
 #include "compiler/lower.h"
 
+#include <cmath>
 #include <limits>
 
 #include "compiler/lowering.h"
 
 namespace bihrnet {
+namespace {
+
+constexpr float kBeyondInt8 = 1e6f;  // a step of an int8 tensor that saturates wherever it starts
+
+}  // namespace
 
 int Lowering::AddValue(bool sign, int channels, int geometry) {
   Value value;
@@ -138,7 +144,7 @@ void Lowering::LowerQuantize(const Node& node) {
   std::vector<float> bias = PlacedOf(input).bias;
   const Tensor& tensor = TensorOf(input);
   if (tensor.type == TensorType::kInt8) {
-    bias.assign(static_cast<size_t>(shape.channels), static_cast<float>(-tensor.zero_point));
+    bias.assign(static_cast<size_t>(shape.channels), -static_cast<float>(tensor.zero_point));
   }
   const std::vector<Segment> segments = Contiguous(input, kQuad);
   const int value = AddValue(true, shape.channels, GeometryOf(shape));
@@ -162,7 +168,7 @@ void Lowering::LowerDequantize(const Node& node) {
   PlacedOf(output).segments = {{{value, 0}, shape.channels}};
   const Tensor& tensor = TensorOf(output);
   if (tensor.type == TensorType::kInt8) {
-    Constant(output, Pointwise::kMul, static_cast<float>(static_cast<int>(1.0f / tensor.scale + 0.5f)));
+    Constant(output, Pointwise::kMul, std::floor(std::min(1.0f / tensor.scale + 0.5f, kBeyondInt8)));
     Constant(output, Pointwise::kAdd, static_cast<float>(tensor.zero_point));
     ToInt8(output);
   }

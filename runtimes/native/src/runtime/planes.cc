@@ -92,7 +92,9 @@ void Executor::StoreRows(const Step& step, int pixel, int pixels) const {
           auto* target = reinterpret_cast<int8_t*>(data) + begin;
           for (int i = 0; i < count; ++i) {
             for (int c = 0; c < channels; ++c) {
-              target[static_cast<size_t>(i) * step.channels + c] = static_cast<int8_t>(rows[c][i]);
+              // Clamped already, but for NaN, which no integer stands for.
+              const float value = rows[c][i] >= -128.0f ? rows[c][i] : -128.0f;
+              target[static_cast<size_t>(i) * step.channels + c] = static_cast<int8_t>(value);
             }
           }
         } else {
