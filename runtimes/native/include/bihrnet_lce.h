@@ -37,7 +37,7 @@ BIHRNET_LCE_EXPORT BihrnetLceOptions bihrnet_lce_options_default(void);
 
 /* A delegate, or NULL after report_error was called with a sentence (it may be NULL). options may be NULL. */
 BIHRNET_LCE_EXPORT struct TfLiteDelegate* bihrnet_lce_delegate_create(const BihrnetLceOptions* options,
-                                                                     void (*report_error)(const char* message));
+                                                                      void (*report_error)(const char* message));
 BIHRNET_LCE_EXPORT void bihrnet_lce_delegate_destroy(struct TfLiteDelegate* delegate);
 
 /* "0.1.0 avx2": the library's version and the kernels that it takes here when nothing else is asked for. */
@@ -45,7 +45,7 @@ BIHRNET_LCE_EXPORT const char* bihrnet_lce_version(void);
 
 /* The external delegate entry points. Keys: threads, kernel, profile, verbose; values as above, as text. */
 BIHRNET_LCE_EXPORT struct TfLiteDelegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count,
-                                                                       void (*report_error)(const char* message));
+                                                                        void (*report_error)(const char* message));
 BIHRNET_LCE_EXPORT void tflite_plugin_destroy_delegate(struct TfLiteDelegate* delegate);
 
 #ifdef __cplusplus

@@ -11,7 +11,8 @@ namespace {
 
 class Fusion {
  public:
-  Fusion(Lowered* lowered, Program* program) : ops_(lowered->ops), details_(lowered->details), program_(*program) {}
+  Fusion(Lowered* lowered, Program* program)
+      : ops_(std::move(lowered->ops)), details_(lowered->details), program_(*program) {}
 
   void Run();
 
@@ -32,7 +33,7 @@ class Fusion {
   const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
 
   std::vector<RangeOp> ops_;
-  const std::vector<Step>& details_;
+  std::vector<Step>& details_;
   Program& program_;
   std::vector<std::vector<int>> readers_;  // by value: operations that read it
   std::vector<std::vector<int>> writers_;
@@ -224,14 +225,23 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
 
 Step Fusion::Begin(const RangeOp& op) {
   Step step;
-  if (op.detail >= 0) step = details_[static_cast<size_t>(op.detail)];
+  if (op.kind == StepKind::kBconv) {
+    // Weights are the bulk of a program: they move, and are copied only where a convolution is divided.
+    Step& whole = details_[static_cast<size_t>(op.detail)];
+    step.name = whole.name;
+    step.channels = whole.channels;
+    step.macs = whole.macs;
+    const bool undivided = op.channel_offset == 0 && static_cast<size_t>(op.channels) == whole.bconv.multiplier.size();
+    step.bconv = undivided ? std::move(whole.bconv) : SliceBconv(whole.bconv, op.channel_offset, op.channels);
+  } else if (op.detail >= 0) {
+    step = details_[static_cast<size_t>(op.detail)];
+  }
   step.kind = op.kind;
   if (!op.inputs.empty()) step.source = op.inputs[0];
   if (op.value >= 0) step.geometry = program_.values[static_cast<size_t>(op.value)].geometry;
   switch (op.kind) {
     case StepKind::kBconv:
       step.name += ", " + std::to_string(step.channels) + ">" + std::to_string(op.channels);
-      step.bconv = SliceBconv(details_[static_cast<size_t>(op.detail)].bconv, op.channel_offset, op.channels);
       step.macs *= op.channels;
       step.channels = op.channels;
       break;

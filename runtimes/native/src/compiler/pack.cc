@@ -129,19 +129,31 @@ void PackZeroPadding(const BconvSource& source, const Window& window, const Reac
 }
 
 Bconv SliceBconv(const Bconv& whole, int offset, int channels) {
-  Bconv part = whole;
-  const auto cut = [&](auto& list, size_t per_channel) {
-    if (list.empty()) return;
-    const auto begin = list.begin() + static_cast<ptrdiff_t>(offset * per_channel);
-    list = {begin, begin + static_cast<ptrdiff_t>(channels * per_channel)};
+  Bconv part;
+  part.taps_height = whole.taps_height;
+  part.taps_width = whole.taps_width;
+  part.offsets = whole.offsets;
+  part.triples = whole.triples;
+  part.clamp_min = whole.clamp_min;
+  part.clamp_max = whole.clamp_max;
+  part.tap_y = whole.tap_y;
+  part.tap_x = whole.tap_x;
+  part.stride_height = whole.stride_height;
+  part.stride_width = whole.stride_width;
+  part.input_height = whole.input_height;
+  part.input_width = whole.input_width;
+  const auto cut = [](const auto& from, size_t first, size_t count, auto* to) {
+    if (from.empty()) return;
+    const auto begin = from.begin() + static_cast<ptrdiff_t>(first);
+    to->assign(begin, begin + static_cast<ptrdiff_t>(count));
   };
-  cut(part.multiplier, 1);
-  cut(part.bias, 1);
-  cut(part.tap_sums, static_cast<size_t>(whole.taps_height) * static_cast<size_t>(whole.taps_width));
+  const auto first = static_cast<size_t>(offset), count = static_cast<size_t>(channels);
+  const size_t taps = static_cast<size_t>(whole.taps_height) * static_cast<size_t>(whole.taps_width);
   const size_t quad = 2 * 3 * static_cast<size_t>(whole.triples);
-  const auto begin = whole.weights.begin() + static_cast<ptrdiff_t>(offset / kQuad * quad);
-  const auto quads = static_cast<size_t>((channels + kQuad - 1) / kQuad);
-  part.weights = {begin, begin + static_cast<ptrdiff_t>(quads * quad)};
+  cut(whole.multiplier, first, count, &part.multiplier);
+  cut(whole.bias, first, count, &part.bias);
+  cut(whole.tap_sums, first * taps, count * taps, &part.tap_sums);
+  cut(whole.weights, first / kQuad * quad, (count + kQuad - 1) / kQuad * quad, &part.weights);
   return part;
 }
 

@@ -14,7 +14,7 @@ namespace bihrnet {
 
 constexpr int kQuad = 4;          // channels in a nibble, and channels in a kernel call
 constexpr int kLanes = 32;        // pixels in a vector of nibbles; every pixel count is a multiple of it
-constexpr int kTilePixels = 128;  // most pixels of one kernel call
+constexpr int kTilePixels = 512;  // most pixels of one kernel call: what four channels of them take stays in L1
 
 // Four output channels by up to kTilePixels pixels of a binary convolution. The receptive field is a list of nibbles,
 // taps and planes alike: entry k lies offsets[k] bytes from `signs`. The list is padded to whole triples with

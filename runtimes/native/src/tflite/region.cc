@@ -100,7 +100,8 @@ std::string Region::Build(const TfLiteContext& context, const TfLiteDelegatePara
   };
   use(params.input_tensors, &inputs_, &graph_.inputs);
   use(params.output_tensors, &outputs_, &graph_.outputs);
-  if (graph_.inputs.empty() || graph_.outputs.empty()) return "a region has no inputs or no outputs.";
+  if (graph_.outputs.empty()) return "";  // nobody takes its results: there is nothing to do
+  if (graph_.inputs.empty()) return "a region has no inputs.";
   // Every tensor must come from outside or from one earlier node.
   std::vector<bool> known(graph_.tensors.size(), false);
   for (size_t i = 0; i < known.size(); ++i) known[i] = graph_.tensors[i].constant;
@@ -121,6 +122,7 @@ std::string Region::Build(const TfLiteContext& context, const TfLiteDelegatePara
 }
 
 std::string Region::Prepare(TfLiteContext* context) {
+  if (graph_.outputs.empty()) return "";
   std::vector<std::vector<int>> dims(inputs_.size());
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const TfLiteTensor* tensor = TensorAt(*context, inputs_[i]);
@@ -169,6 +171,7 @@ std::string Region::Prepare(TfLiteContext* context) {
 }
 
 std::string Region::Invoke(const TfLiteContext& context) {
+  if (graph_.outputs.empty()) return "";
   if (executor_ == nullptr) return "the tensors of a region were not allocated.";
   std::vector<const void*> inputs;
   std::vector<void*> outputs;
