@@ -1,22 +1,28 @@
 # make demo   the whole path on the bundled checkpoint: export, check, bench, a picture
 # make test   install into a virtual environment and run every test
+# make native the delegate's own tests (needs cmake)
+# make arm    the package in an emulated 64-bit ARM Debian (on Debian 12; docs/packaging.md)
+# make wheels the source distribution and the wheels for Linux, into dist/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o -name '*.pt') CMakeLists.txt
+CMAKE_LISTS := CMakeLists.txt runtimes/native/CMakeLists.txt
+SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o -name '*.pt') \
+	$(shell find runtimes/native/src runtimes/native/include -type f) $(CMAKE_LISTS)
+C_SOURCES := $(shell find runtimes/native benchmarks/native packaging -name '*.[ch]' -o -name '*.cc' -o -name '*.inc')
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint format clean
+.PHONY: demo test native arm wheels lint format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
 		{ echo "bihrnet-edge needs Python 3.10 to 3.12; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# Dependencies change rarely, the package often: two stamps.
+# Dependencies change rarely, the package often: two stamps. The first compiles nothing.
 $(VENV)/dependencies: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[export,train,eval,dev]"
+	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet --constraint constraints.txt ".[export,train,eval,dev]"
 	@touch $@
 
 $(VENV)/package: $(VENV)/dependencies $(SOURCES)
@@ -30,15 +36,28 @@ demo: $(VENV)/package
 test: $(VENV)/package lint
 	cd tests && OMP_NUM_THREADS=1 $(abspath $(BIN))/pytest -c ../pyproject.toml --rootdir .. $(PYTEST_ARGS) .
 
+native:
+	cmake -S . -B build/native -DBIHRNET_NATIVE_TESTS=ON
+	cmake --build build/native --parallel 2
+	cd build/native && ctest --output-on-failure --no-tests=error
+
+arm: $(VENV)/package
+	PYTHON=$(BIN)/python packaging/arm64/test.sh
+
+wheels:
+	PYTHON=$(PYTHON) packaging/build_wheels.sh dist
+
 # mypy looks at the installed package: there, and only there, the four folders are one package.
 lint: $(VENV)/package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	cd tests && $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p bihrnet_edge
 
 format:
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	@$(BIN)/clang-format -i $(C_SOURCES)
 
 clean:
 	rm -rf $(VENV) out build dist
