@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bihrnet_edge.errors import AccuracyGateError, UserError
 
+if TYPE_CHECKING:
+    from bihrnet_edge.runtimes.bench import BenchResult
+
 _INTERRUPTED = 130
+#: Kinds of steps that `bench --profile` lists; the rest is one line.
+_PROFILE_LINES = 15
 #: Optional dependency (its module) to the extra that installs it.
 _EXTRA_OF = {
     "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
@@ -39,7 +44,10 @@ PresetOption = Annotated[
 ]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option("--runtime", help="torch, lce, litert or onnxruntime; chosen from the file unless given."),
+    typer.Option(
+        "--runtime",
+        help="torch, lce (LCE's own interpreter), litert or onnxruntime; chosen from the file unless given.",
+    ),
 ]
 
 
@@ -147,17 +155,17 @@ def evaluate(
     with progress_steps() as step:
         with step(f"open {model}"):
             runner = open_runner(model, threads, runtime, preset=preset)
-        used = runner.name
+        used, delegate, label = runner.name, runner.delegate, runner.label
         with runner, step(f"eval on {dataset.name}") as advance:
             result = run(runner, dataset, limit=limit, progress=advance)
     rows = [[name, "-" if value != value else f"{value:.2f}"] for name, value in result.per_joint.items()]
     rows.append(["all", f"{result.value:.2f}"])
-    print_table(f"{result.metric} of {result.people} people, {used}", ["joint", result.metric], rows)
+    print_table(f"{result.metric} of {result.people} people, {label}", ["joint", result.metric], rows)
     for reason, count in sorted(result.skipped.items()):
         typer.echo(f"skipped: {count} ({reason})")
     typer.echo(f"{result.people / result.seconds:.1f} people/s")
     if json is not None:
-        write_json(json, result.to_dict() | {"model": model, "runtime": used})
+        write_json(json, result.to_dict() | {"model": model, "runtime": used, "delegate": delegate})
 
 
 @app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")
@@ -188,7 +196,7 @@ def predict(
     with progress_steps() as step:
         with step(f"open {model}"):
             runner = open_runner(model, threads, runtime, preset=preset)
-        with runner, step(f"predict with {runner.name}") as advance:
+        with runner, step(f"predict with {runner.label}") as advance:
             written = []
             for done, path in enumerate(images, start=1):
                 written += predict_file(runner, path, boxes, out, threshold)
@@ -203,12 +211,14 @@ def bench(
     threads: Annotated[str, typer.Option(help="Thread counts, separated by commas.")] = "1",
     runs: Annotated[int, typer.Option(min=1, help="Timed inferences of each.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Inferences before that.")] = 5,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also show the time of every fused step (.lce.tflite on litert).")
+    ] = False,
     runtime: RuntimeOption = None,
     json: JsonOption = None,
 ) -> None:
     """Time one inference of every model, without pre- and postprocessing."""
     from bihrnet_edge.console import print_table, progress_steps, write_json
-    from bihrnet_edge.runtimes.bench import BenchResult
     from bihrnet_edge.runtimes.bench import bench as run
 
     try:
@@ -222,18 +232,48 @@ def bench(
             done.append(result)
             advance(len(done), len(artifacts) * len(counts))
 
-        results = run(artifacts, counts, runs, warmup, runtime, count)
+        results = run(artifacts, counts, runs, warmup, runtime, count, profile=profile)
     print_table(
         f"one inference, {runs} runs",
         ["artifact", "runtime", "threads", "min ms", "p50 ms", "p90 ms", "peak MiB"],
         [
-            [r.model, r.runtime, str(r.threads), f"{r.min_ms:.2f}", f"{r.p50_ms:.2f}", f"{r.p90_ms:.2f}",
+            [r.model, r.label, str(r.threads), f"{r.min_ms:.2f}", f"{r.p50_ms:.2f}", f"{r.p90_ms:.2f}",
              f"{r.peak_rss_mib:.0f}"]
             for r in results
         ],
     )  # fmt: skip
+    for result in results:
+        _print_profile(result)
     if json is not None:
         write_json(json, [r.to_dict() for r in results])
+
+
+def _print_profile(result: BenchResult) -> None:
+    from bihrnet_edge.console import print_table
+
+    if (profile := result.profile) is None:
+        return
+    typer.echo(
+        f"{result.model}, threads: {result.threads}; {profile.nodes} operators in {len(profile.steps)} fused steps, "
+        f"{profile.kernel} kernels; {profile.run_ms:.2f} ms a run, means that count warming up"
+    )
+    print_table(
+        "where the time goes",
+        ["part", "ms", "share"],
+        [[name, f"{ms:.3f}", f"{ms / profile.run_ms:.1%}"] for name, ms in profile.groups().items()],
+    )
+    steps = profile.by_step()
+
+    def row(name: str, result: str, count: int, ms: float, speed: str) -> list[str]:
+        return [name, result, str(count), f"{ms:.3f}", f"{ms / profile.run_ms:.1%}", speed]
+
+    rows = [
+        row(s.name, f"{s.channels}×{s.height}×{s.width}", s.count, s.ms, f"{s.gmacs:.0f}" if s.macs else "-")
+        for s in steps[:_PROFILE_LINES]
+    ]
+    if rest := steps[_PROFILE_LINES:]:
+        rows.append(row(f"… {len(rest)} others", "", sum(s.count for s in rest), sum(s.ms for s in rest), ""))
+    print_table("fused steps, most expensive first", ["step", "result", "count", "ms", "share", "GMAC/s"], rows)
 
 
 @app.command(epilog="Example: `bihrnet-edge train recipe.yaml --out runs/mine`")

@@ -1,4 +1,4 @@
-"""What is installed here and what each task needs, without importing any of it."""
+"""What is installed here and what each task needs, without importing any of it but the delegate's library."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.runtimes.delegate import delegate_info
+
 _BASE = ("numpy", "pillow", "ai-edge-litert", "onnxruntime")
 _EXPORT = ("torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "onnx")
 _TRAIN = ("torch", "pyyaml")
 #: Task to the packages it needs and the command that installs them.
 _TASKS = {
     "run .onnx": (("onnxruntime",), "pip install bihrnet-edge"),
-    "run .tflite with built-in ops": (("ai-edge-litert",), "pip install bihrnet-edge"),
-    "run .lce.tflite (LCE's interpreter)": (
+    "run .tflite, .lce.tflite": (("ai-edge-litert",), "pip install bihrnet-edge"),
+    "run .lce.tflite on LCE's interpreter": (
         ("larq-compute-engine", "tensorflow"),
         'pip install "bihrnet-edge[export]"',
     ),
@@ -57,6 +60,15 @@ def _installed(name: str) -> str | None:
         return None
 
 
+def _delegate() -> str:
+    """What runs LCE's operators in LiteRT, or the sentence why nothing does."""
+    try:
+        info = delegate_info()
+    except UserError as error:
+        return str(error)
+    return f"{info.version}, {info.kernel} kernels, {info.path}"
+
+
 def examine() -> DoctorReport:
     """Look at the installed packages and the machine."""
     packages = {name: _installed(name) for name in dict.fromkeys(("bihrnet-edge", *_BASE, *_EXPORT, *_TRAIN))}
@@ -67,5 +79,6 @@ def examine() -> DoctorReport:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count() or 1),
+        "delegate": _delegate(),
     }
     return DoctorReport(packages, tasks, machine)

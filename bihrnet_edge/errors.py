@@ -13,3 +13,9 @@ class AccuracyGateError(Exception):
     """An artifact lost more accuracy than allowed. The CLI exits with code 3."""
 
     exit_code = 3
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message; what follows is of use to the library's authors."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -26,6 +26,7 @@ from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.model.zoo import bundled_path
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images, Runner
+from bihrnet_edge.runtimes.delegate import find_library
 from bihrnet_edge.runtimes.evaluate import check_same_joints, person_batches
 from bihrnet_edge.runtimes.inspect import inspect_artifact
 from bihrnet_edge.runtimes.registry import open_runner
@@ -40,6 +41,8 @@ _SYNTHETIC_IMAGES = 8
 #: An artifact whose median image correlates less is another network, whatever its accuracy.
 _MIN_CORRELATION = 0.99
 _REJECTED = ".rejected"
+#: What LCE's artifact is called where it ran in the native delegate, not in LCE's interpreter.
+_DELEGATE = "delegate"
 
 Timed = Callable[[str, str], AbstractContextManager[Advance]]
 
@@ -58,6 +61,7 @@ class CheckSet:
 class _Target:
     key: str
     suffix: str
+    runtime: str
     build: Callable[[Checkpoint, BiHRNet, Path, Timed], Runner | None]
 
 
@@ -119,11 +123,17 @@ def export_checkpoint(
                 with timed("verify_larq", "compare the Larq rebuild with torch"):
                     images = _first_images(checkpoint.metadata, dataset, _LARQ_IMAGES)
                     larq_agreement = compare_on_images(reference, {"larq": rebuilt}, images)["larq"]
-        runners = {key: stack.enter_context(open_runner(str(path), threads)) for key, path in paths.items()}
+        runners = {t.key: stack.enter_context(open_runner(str(paths[t.key]), threads, t.runtime)) for t in chosen}
+        if "lce" in paths and find_library() is not None:
+            runners[_DELEGATE] = stack.enter_context(open_runner(str(paths["lce"]), threads, "litert"))
         with timed("verify", "compare the artifacts with torch") as advance:
             comparison = _compare(reference, runners, checkpoint.metadata, dataset, check, advance)
         stack.close()  # a runtime may keep its file open, which some systems do not rename
-        failures = {t.key: _judge(t, comparison, check.max_drop if check else None) for t in chosen}
+        max_drop = check.max_drop if check else None
+        failures = {target.key: _judge(target.key, comparison, max_drop) for target in chosen}
+        if _DELEGATE in runners and failures["lce"] is None:
+            reason = _judge(_DELEGATE, comparison, max_drop)
+            failures["lce"] = reason and f"in the native delegate {reason}"
         # Accepted or rejected whole, so that artifacts and report under one name always belong together.
         suffix = _REJECTED if any(failures.values()) else ""
         artifacts = tuple(
@@ -140,6 +150,8 @@ def export_checkpoint(
             comparison.reference_metric,
             artifacts,
             larq_agreement,
+            comparison.agreements.get(_DELEGATE),
+            comparison.metrics.get(_DELEGATE),
             seconds,
         )
         made = folder / "report.json"
@@ -202,12 +214,12 @@ def _compare(
     return _Comparison(agreements, metrics, metric_for(dataset.keypoints).name, metric, description)
 
 
-def _judge(target: _Target, comparison: _Comparison, max_drop: float | None) -> str | None:
+def _judge(key: str, comparison: _Comparison, max_drop: float | None) -> str | None:
     """Why an artifact is not good enough, None where it is."""
-    median = comparison.agreements[target.key].median_correlation
+    median = comparison.agreements[key].median_correlation
     if not median >= _MIN_CORRELATION:
         return f"its heatmaps correlate with torch's at {median:.4f}, below {_MIN_CORRELATION}"
-    metric, reference = comparison.metrics.get(target.key), comparison.reference_metric
+    metric, reference = comparison.metrics.get(key), comparison.reference_metric
     if metric is not None and reference is not None and max_drop is not None and not reference - metric <= max_drop:
         return f"it loses {reference - metric:.2f} points of {comparison.metric_name}, more than {max_drop:g}"
     return None
@@ -269,8 +281,8 @@ def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Tim
 
 #: Target name to what makes it.
 TARGETS = {
-    "lce-arm64": _Target("lce", ".lce.tflite", _build_lce),
-    "onnx": _Target("onnx", ".onnx", _build_onnx),
+    "lce-arm64": _Target("lce", ".lce.tflite", "lce", _build_lce),
+    "onnx": _Target("onnx", ".onnx", "onnxruntime", _build_onnx),
 }
 
 

@@ -43,7 +43,11 @@ class ArtifactReport:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The whole export; :meth:`to_dict` is what ``NAME.export.json`` holds."""
+    """The whole export; :meth:`to_dict` is what ``NAME.export.json`` holds.
+
+    LCE's artifact is judged in LCE's own interpreter; ``delegate_agreement`` and ``delegate_metric`` are what it does
+    in the native delegate, None where this installation has none.
+    """
 
     path: Path
     source: str
@@ -55,6 +59,8 @@ class ExportReport:
     torch_metric: float | None
     artifacts: tuple[ArtifactReport, ...]
     larq_agreement: Agreement | None
+    delegate_agreement: Agreement | None
+    delegate_metric: float | None
     seconds: dict[str, float]
 
     @property
@@ -69,6 +75,9 @@ class ExportReport:
         differences: dict[str, Any] = {}
         if self.larq_agreement is not None:
             differences["larq"] = self.larq_agreement.max_abs_diff
+        if self.delegate_agreement is not None:
+            differences["delegate"] = self.delegate_agreement.max_abs_diff
+            metrics["delegate"] = self.delegate_metric
         for artifact in self.artifacts:
             metrics[artifact.key] = artifact.metric
             differences[artifact.key] = artifact.agreement.max_abs_diff

@@ -29,11 +29,13 @@ class Runner(ABC):
         name: the runtime's name.
         metadata: how to feed the model and how to read its heatmaps.
         batch: images that one :meth:`invoke` takes; None where any number will do.
+        delegate: the kernels of the native delegate, e.g. ``avx2``; None where it takes no part.
     """
 
     name: str
     metadata: PoseMetadata
     batch: int | None = 1
+    delegate: str | None = None
 
     @abstractmethod
     def prepare(self, images: Images) -> None:
@@ -50,6 +52,11 @@ class Runner(ABC):
     def close(self) -> None:
         """Give the memory back; the runner cannot be used afterwards."""
         self.__dict__.clear()
+
+    @property
+    def label(self) -> str:
+        """What people read as the runtime."""
+        return runtime_label(self.name, self.delegate)
 
     @property
     def heatmap_shape(self) -> tuple[int, int, int]:
@@ -111,6 +118,11 @@ class Quantization:
         return (values.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
+def runtime_label(name: str, delegate: str | None) -> str:
+    """``litert + delegate (avx2)``, or the name alone where there is no delegate."""
+    return name if delegate is None else f"{name} + delegate ({delegate})"
+
+
 def parse_metadata(text: str | bytes, source: object) -> PoseMetadata:
     """Metadata as an artifact stores it; a :class:`UserError` that names ``source`` where it is malformed."""
     try:
@@ -135,12 +147,6 @@ def require_module(name: str, purpose: str, install: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"{purpose} needs {name.partition('.')[0]}, which is not installed; {install}.") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a runtime's message; what follows is of use to the runtime's authors."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def check_threads(threads: int) -> int:

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.runtimes.profile import read_profile
 from bihrnet_edge.runtimes.registry import open_runner
 
 
@@ -33,26 +35,33 @@ def peak_rss_mib() -> float:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes on macOS, KiB elsewhere
 
 
-def measure(model: str, threads: int, runs: int, warmup: int, runtime: str | None) -> dict[str, Any]:
+def measure(
+    model: str, threads: int, runs: int, warmup: int, runtime: str | None, profile: bool = False
+) -> dict[str, Any]:
     """The measured fields of a :class:`bihrnet_edge.runtimes.bench.BenchResult`."""
-    with open_runner(model, threads, runtime) as runner:
-        shape = (runner.batch or 1, runner.metadata.input_height, runner.metadata.input_width, 3)
-        runner.prepare(np.random.default_rng(0).standard_normal(shape, np.float32))
-        for _ in range(warmup):
-            runner.invoke()
-        times = np.empty(runs)
-        for index in range(runs):
-            start = time.perf_counter()
-            runner.invoke()
-            times[index] = time.perf_counter() - start
-        times *= 1000 / shape[0]
-        return {
-            "runtime": runner.name,
-            "min_ms": float(times.min()),
-            "p50_ms": float(np.percentile(times, 50)),
-            "p90_ms": float(np.percentile(times, 90)),
-            "peak_rss_mib": peak_rss_mib(),
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "profile.json" if profile else None
+        with open_runner(model, threads, runtime, profile=path) as runner:
+            shape = (runner.batch or 1, runner.metadata.input_height, runner.metadata.input_width, 3)
+            runner.prepare(np.random.default_rng(0).standard_normal(shape, np.float32))
+            times = np.empty(warmup + runs)
+            for index in range(warmup + runs):
+                start = time.perf_counter()
+                runner.invoke()
+                times[index] = time.perf_counter() - start
+            times *= 1000
+            timed = times[warmup:] / shape[0]
+            result: dict[str, Any] = {
+                "runtime": runner.name,
+                "delegate": runner.delegate,
+                "min_ms": float(timed.min()),
+                "p50_ms": float(np.percentile(timed, 50)),
+                "p90_ms": float(np.percentile(timed, 90)),
+                "peak_rss_mib": peak_rss_mib(),
+            }
+        if path is not None:  # the delegate has written it by now; warming up counts in its means, so it does here
+            result["profile"] = read_profile(path, float(times.mean())).to_dict()
+        return result
 
 
 def main() -> int:

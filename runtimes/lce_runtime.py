@@ -1,30 +1,20 @@
 """Larq Compute Engine's own interpreter, for ``.tflite`` files with its 1-bit operators.
 
-On x86-64 it has no vector kernels: right, but slow. Its wheels exist for x86-64 and macOS only.
+The reference for the native delegate. On x86-64 it has no vector kernels: right, but slow. Its wheels exist for
+x86-64 and macOS only.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.native_output import silenced_stderr
-from bihrnet_edge.runtimes.base import (
-    Heatmaps,
-    Images,
-    Quantization,
-    Runner,
-    check_threads,
-    is_heatmap_channels_last,
-    require_metadata,
-    require_module,
-)
-from bihrnet_edge.runtimes.litert_runtime import check_interface
-from bihrnet_edge.runtimes.tflite_file import read_tflite
+from bihrnet_edge.runtimes.base import Heatmaps, Images, Quantization, Runner, is_heatmap_channels_last, require_module
+from bihrnet_edge.runtimes.pose_tflite import read_pose_model
 
 INSTALL = 'install it with: pip install "bihrnet-edge[export]" (x86-64 and macOS; there is no wheel for Linux on ARM)'
 
@@ -35,13 +25,8 @@ class LceRunner(Runner):
     name = "lce"
 
     def __init__(self, model: str, threads: int = 1) -> None:
-        path = Path(model)
-        file = read_tflite(path)
-        self.metadata = require_metadata(file.metadata, path)
-        check_threads(threads)
-        check_interface(file)
-        if foreign := sorted(name for name in file.custom_ops if not name.startswith("Lce")):
-            raise UserError(f"{path} uses {', '.join(foreign)}, which Larq Compute Engine does not have.")
+        file, self.metadata = read_pose_model(model, threads, "Larq Compute Engine")
+        self._path = path = file.path
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # larq wants it set before tensorflow is imported
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with silenced_stderr():
@@ -50,7 +35,6 @@ class LceRunner(Runner):
             interpreter = lce.Interpreter(path.read_bytes(), num_threads=threads)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} cannot be loaded by Larq Compute Engine; export it again.") from error
-        self._path = path
         self._wrapper = interpreter.interpreter
         self.batch = int(interpreter.input_shapes[0][0])
         self._encoding = self._quantization(

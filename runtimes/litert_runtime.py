@@ -1,4 +1,4 @@
-"""LiteRT (``ai-edge-litert``), for ``.tflite`` files of built-in operators."""
+"""LiteRT (``ai-edge-litert``), for ``.tflite`` files; the native delegate runs Larq Compute Engine's operators."""
 
 from __future__ import annotations
 
@@ -7,30 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bihrnet_edge.errors import UserError
-from bihrnet_edge.runtimes.base import (
-    Heatmaps,
-    Images,
-    Quantization,
-    Runner,
-    check_threads,
-    first_line,
-    is_channels_last,
-    is_heatmap_channels_last,
-    require_metadata,
-)
-from bihrnet_edge.runtimes.tflite_file import TfliteFile, read_tflite
-
-
-def check_interface(file: TfliteFile) -> None:
-    """A :class:`UserError` unless the file maps one channels-last image to one output."""
-    if len(file.inputs) != 1 or len(file.outputs) != 1:
-        raise UserError(
-            f"{file.path} has {len(file.inputs)} inputs and {len(file.outputs)} outputs; a pose model has one of each."
-        )
-    shape, metadata = file.tensors[file.inputs[0]].shape, require_metadata(file.metadata, file.path)
-    if not is_channels_last(shape, metadata, file.path, "input", prefer_last=True):
-        raise UserError(f"{file.path}: its input {shape} is not (N, height, width, 3); export it again.")
+from bihrnet_edge.errors import UserError, first_line
+from bihrnet_edge.runtimes import delegate
+from bihrnet_edge.runtimes.base import Heatmaps, Images, Quantization, Runner, is_heatmap_channels_last
+from bihrnet_edge.runtimes.pose_tflite import read_pose_model
 
 
 def quantization_of(detail: dict[str, Any]) -> Quantization:
@@ -40,28 +20,34 @@ def quantization_of(detail: dict[str, Any]) -> Quantization:
 
 
 class LitertRunner(Runner):
-    """A ``.tflite`` file without custom operators."""
+    """A ``.tflite`` file with or without LCE's operators.
+
+    Args:
+        model: the file.
+        threads: of one inference.
+        kernel: the delegate's kernels, see :func:`bihrnet_edge.runtimes.delegate.load`.
+        profile: where the delegate writes its times when the runner is closed, see
+            :mod:`bihrnet_edge.runtimes.profile`.
+    """
 
     name = "litert"
 
-    def __init__(self, model: str, threads: int = 1) -> None:
-        path = Path(model)
-        file = read_tflite(path)
-        self.metadata = require_metadata(file.metadata, path)
-        check_threads(threads)
-        check_interface(file)
-        if file.custom_ops:
-            raise UserError(
-                f"{path} uses {', '.join(sorted(file.custom_ops))}, which LiteRT does not have; use the runtime lce."
-            )
+    def __init__(self, model: str, threads: int = 1, *, kernel: str | None = None, profile: Path | None = None) -> None:
+        file, self.metadata = read_pose_model(model, threads, "LiteRT")
+        self._path = path = file.path
+        delegates: list[Any] = []
+        if file.needs_lce:
+            delegates, self.delegate = self._load_delegate(threads, kernel, profile)
+        elif profile is not None:
+            raise UserError(f"{path} has no operators of Larq Compute Engine, so that there is no delegate to profile.")
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            # The interpreter holds on to its delegates, and lets go of them last.
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads, experimental_delegates=delegates)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} cannot be loaded by LiteRT ({first_line(error)}); export it again.") from error
-        self._path = path
         (source,) = self._interpreter.get_input_details()
         (target,) = self._interpreter.get_output_details()
         self.batch = int(source["shape"][0])
@@ -69,6 +55,13 @@ class LitertRunner(Runner):
         self._encoding, self._decoding = quantization_of(source), quantization_of(target)
         shape = tuple(int(size) for size in target["shape"])
         self._heatmap_last = is_heatmap_channels_last(shape, self.metadata, path, prefer_last=True)
+
+    def _load_delegate(self, threads: int, kernel: str | None, profile: Path | None) -> tuple[list[Any], str]:
+        try:
+            loaded, kernels = delegate.load(min(threads, delegate.MAX_THREADS), kernel=kernel, profile=profile)
+        except UserError as error:
+            raise UserError(f"{self._path} has operators that LiteRT leaves to a delegate: {error}") from error
+        return [loaded], kernels
 
     def prepare(self, images: Images) -> None:
         """Copies into the input tensor; quantises, where the model takes integers."""
@@ -80,6 +73,11 @@ class LitertRunner(Runner):
             self._interpreter.invoke()
         except RuntimeError as error:
             raise UserError(f"LiteRT failed while running {self._path} ({first_line(error)}).") from error
+
+    def close(self) -> None:
+        """The interpreter goes first: it still uses the delegate, which then writes its profile."""
+        self.__dict__.pop("_interpreter", None)
+        super().close()
 
     def heatmaps(self) -> Heatmaps:
         """Real values, whatever the model gives."""

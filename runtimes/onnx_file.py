@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bihrnet_edge.errors import UserError
+from bihrnet_edge.errors import UserError, first_line
 from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
-from bihrnet_edge.runtimes.base import first_line, parse_metadata
+from bihrnet_edge.runtimes.base import parse_metadata
 
 
 def open_session(path: Path, threads: int = 1) -> Any:

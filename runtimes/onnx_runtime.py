@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bihrnet_edge.errors import UserError
+from bihrnet_edge.errors import UserError, first_line
 from bihrnet_edge.runtimes.base import (
     Heatmaps,
     Images,
     Runner,
     check_threads,
-    first_line,
     is_channels_last,
     is_heatmap_channels_last,
     require_metadata,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.model.zoo import bundled_names
+from bihrnet_edge.runtimes import delegate
 from bihrnet_edge.runtimes.base import Runner
 from bihrnet_edge.runtimes.tflite_file import read_tflite
 
@@ -38,14 +41,25 @@ def kind_of(model: str) -> str:
 
 
 def runtime_for(model: str) -> str:
-    """The runtime that runs a model unless another is asked for; errors as in :func:`open_runner`."""
+    """The runtime that runs a model unless another is asked for; errors as in :func:`open_runner`.
+
+    LCE's own interpreter gets its files only where the native delegate is missing.
+    """
     kind = kind_of(model)
-    if kind == ".tflite":
-        return "lce" if read_tflite(Path(model)).needs_lce else "litert"
-    return "torch" if kind == ".pt" else "onnxruntime"
+    if kind != ".tflite":
+        return "torch" if kind == ".pt" else "onnxruntime"
+    without_delegate = read_tflite(Path(model)).needs_lce and delegate.find_library() is None
+    return "lce" if without_delegate and importlib.util.find_spec("larq_compute_engine") else "litert"
 
 
-def open_runner(model: str, threads: int = 1, runtime: str | None = None, *, preset: str | None = None) -> Runner:
+def open_runner(
+    model: str,
+    threads: int = 1,
+    runtime: str | None = None,
+    *,
+    preset: str | None = None,
+    profile: Path | None = None,
+) -> Runner:
     """Open a model.
 
     Args:
@@ -53,6 +67,8 @@ def open_runner(model: str, threads: int = 1, runtime: str | None = None, *, pre
         threads: threads for one inference.
         runtime: one of :data:`RUNTIMES`; chosen from the file unless given.
         preset: architecture of a bare ``state_dict``; only a checkpoint has use for it.
+        profile: where the native delegate writes the time of every fused step when the runner is closed; read it
+            with :func:`bihrnet_edge.runtimes.profile.read_profile`.
 
     Raises:
         UserError: the file is missing, damaged, without our metadata, of the wrong kind for the runtime, or
@@ -66,7 +82,11 @@ def open_runner(model: str, threads: int = 1, runtime: str | None = None, *, pre
         raise UserError(f"the runtime {chosen} runs {suffix} files, not {model}; choose another runtime.")
     if preset is not None and suffix != ".pt":
         raise UserError(f"--preset names the architecture of a bare state_dict; {model} is not one, leave it out.")
-    options = {} if preset is None else {"preset": preset}
+    if profile is not None and chosen != "litert":
+        raise UserError(f"only the native delegate has a profile; {model} runs on {chosen}, leave --profile out.")
+    options: dict[str, Any] = {} if preset is None else {"preset": preset}
+    if profile is not None:
+        options["profile"] = profile
     runner: Runner = getattr(importlib.import_module(f"bihrnet_edge.runtimes.{module}"), name)(
         model, threads, **options
     )

@@ -21,6 +21,7 @@ from bihrnet_edge.console import print_table
 from bihrnet_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint, save_checkpoint
 from bihrnet_edge.model.config import ModelConfig
 from bihrnet_edge.pose.keypoints import COCO, LSP, MPII, KeypointSet
+from bihrnet_edge.runtimes import delegate
 
 TINY = ModelConfig(width=8, modules=(1, 1, 1), blocks=1, bottlenecks=1, keypoints=14)
 
@@ -94,8 +95,9 @@ def test_export_writes_artifacts_and_a_true_report(exported: Path, checkpoint: P
     report = json.loads((exported / "tiny.export.json").read_text())
     assert report["config"] == load_checkpoint(checkpoint).config.to_dict()
     assert report["metadata"]["keypoints"]["keypoints"] == list(LSP.keypoints)
-    assert set(report["metrics"]) == {"name", "torch", "lce", "onnx"}
-    assert set(report["max_abs_heatmap_diff"]) == {"larq", "lce", "onnx"}
+    native = {"delegate"} if delegate.find_library() else set()
+    assert set(report["metrics"]) == {"name", "torch", "lce", "onnx"} | native
+    assert set(report["max_abs_heatmap_diff"]) == {"larq", "lce", "onnx"} | native
     assert report["check"]["people"] == 3
     for name in ("torch", "tensorflow", "larq", "larq-compute-engine", "onnx", "bihrnet-edge"):
         assert report["versions"][name]
@@ -135,6 +137,8 @@ def test_eval_gives_what_the_report_says(exported: Path, checkpoint: Path, peopl
         result = json.loads(file.read_text())
         assert result["value"] == pytest.approx(report["metrics"][key])
         assert result["people"] == 3
+        if key == "lce" and delegate.find_library():
+            assert (result["runtime"], result["delegate"]) == ("litert", delegate.delegate_info().kernel)
 
 
 def test_an_artifact_past_the_gate_is_rejected(
@@ -260,6 +264,9 @@ def test_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["packages"]["numpy"] == np.__version__
     printed = capsys.readouterr().out
     assert "export --target onnx" in printed
+    assert report["machine"]["delegate"] in printed
+    if delegate.find_library():
+        assert str(delegate.find_library()) in report["machine"]["delegate"]
 
 
 @pytest.mark.parametrize("keypoints", [COCO, MPII], ids=["coco_mini", "mpii_sample"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from export_helpers import run_lce, run_torch
@@ -14,10 +16,12 @@ from bihrnet_edge.export.tflite_metadata import embed_metadata
 from bihrnet_edge.model.checkpoint import random_checkpoint
 from bihrnet_edge.model.config import preset
 from bihrnet_edge.pose.keypoints import COCO
+from bihrnet_edge.runtimes.delegate import find_library
+from bihrnet_edge.runtimes.registry import open_runner
 
 
 @pytest.mark.slow
-def test_w32_exports_to_lce() -> None:
+def test_w32_exports_to_lce(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(preset("bihrnet-w32"), name="w32", keypoints=COCO, input_size=(256, 192), seed=0)
     data = embed_metadata(
         convert_to_lce(build_larq_model(checkpoint.config, checkpoint.state, 256, 192)), checkpoint.metadata
@@ -28,3 +32,9 @@ def test_w32_exports_to_lce() -> None:
     image = synthetic_images(checkpoint.metadata, 1)
     expected, got = run_torch(checkpoint.build(), image), run_lce(data, image)
     assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] >= 0.999
+    if find_library() is not None:
+        path = tmp_path / "w32.lce.tflite"
+        path.write_bytes(data)
+        with open_runner(str(path), 2, "litert") as native:
+            heatmaps = native.run(image).transpose(0, 2, 3, 1)
+        assert np.corrcoef(got.ravel(), heatmaps.ravel())[0, 1] >= 0.9999

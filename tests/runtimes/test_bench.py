@@ -27,6 +27,7 @@ def test_times_every_artifact_at_every_number_of_threads(make_tflite: Make, make
         assert 0 < result.min_ms <= result.p50_ms <= result.p90_ms < 1000
         assert 10 < result.peak_rss_mib < ballast.nbytes / (1 << 20)
         assert result.to_dict()["runs"] == 5
+        assert (result.delegate, result.label, "profile" in result.to_dict()) == (None, result.runtime, False)
 
 
 def test_a_mistake_in_the_child_is_the_users(make_tflite: Make) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.pose.keypoints import MPII
 from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
+from bihrnet_edge.runtimes import delegate
 from bihrnet_edge.runtimes.base import Quantization, Runner
 from bihrnet_edge.runtimes.registry import open_runner
 
@@ -66,15 +67,18 @@ def test_int8_tflite(make_tflite: Any, network: Network, images: Images, runtime
         assert set(np.unique(runner.run(images) * 4 % 1)) == {0.0}
 
 
-def test_lce(lce_model: tuple[Path, Any], images: Images) -> None:
+@pytest.mark.parametrize("runtime", ["litert", "lce"])
+def test_lce(lce_model: tuple[Path, Any], images: Images, runtime: str) -> None:
+    if runtime == "litert" and delegate.find_library() is None:
+        pytest.skip("this installation has no native delegate")
     path, keras = lce_model
 
     def network(batch: Images) -> NDArray[np.float32]:
         outputs = np.concatenate([keras(image[None], training=False).numpy() for image in batch])
         return outputs.transpose(0, 3, 1, 2)
 
-    with open_runner(str(path)) as runner:
-        assert runner.name == "lce"
+    with open_runner(str(path), runtime=runtime) as runner:
+        assert runner.name == runtime
         check(runner, network, images, 1e-4)
 
 
