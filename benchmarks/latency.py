@@ -1,0 +1,259 @@
+"""How fast bihrnet-w32 runs in the native delegate, against everything else that could run it or its twin.
+
+256x192, batch 1, one thread unless it says otherwise, random weights. The contenders take turns in one run, each in a
+process of its own: a turn is one inference that is not timed and one that is. A ratio is the median of the ratios
+within a turn of all, its spread their 10th and 90th percentile, so that what else the machine does hits both sides.
+Also: the binary convolution kernels against the rate of the core's byte shuffles (benchmarks/native/bconv_bench.cc,
+built here), the share of time outside them (from the delegate's profile), and the memory. Exits with 1 where a bound
+is missed.
+
+Example: python benchmarks/latency.py --cache ~/.cache/bihrnet-latency --rounds 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from latency_models import HEIGHT, WIDTH, Models, prepare_models
+
+from bihrnet_edge.console import megabytes, print_table, progress_steps, write_json
+from bihrnet_edge.runtimes.base import runtime_label
+from bihrnet_edge.runtimes.bench import bench
+from bihrnet_edge.runtimes.delegate import delegate_info
+
+ROOT = Path(__file__).resolve().parents[1]
+#: LCE's interpreter takes more than a second a turn: it gets one of so many.
+LCE_EVERY = 8
+
+MIN_OVER_TWIN, MIN_OVER_LCE, MIN_TWO_THREADS = 7.0, 25.0, 1.7
+MIN_OF_SHUFFLE_BOUND, MAX_OUTSIDE_KERNELS, MAX_BYTES = 0.65, 0.35, 30e6
+
+
+@dataclass
+class Contender:
+    """A model on a runtime, and its turns' milliseconds; NaN for a turn that it sat out."""
+
+    name: str
+    model: Path
+    runtime: str
+    threads: int = 1
+    every: int = 1
+    label: str = ""
+    times: list[float] = field(default_factory=list)
+
+    def start(self, stack: ExitStack, log: IO[str]) -> None:
+        """Start its process, which ends with ``stack``."""
+        command = [sys.executable, str(Path(__file__).with_name("latency_worker.py")), "serve", str(self.model)]
+        self._process = subprocess.Popen(
+            [*command, self.runtime, str(self.threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        self._log = log
+        stack.callback(self._process.communicate)  # its input ends, so it ends
+        info = json.loads(self._answer())
+        self.label = runtime_label(info["runtime"], info["delegate"])
+
+    def turn(self, number: int) -> None:
+        """Its turn of round ``number``."""
+        if number % self.every:
+            self.times.append(float("nan"))
+            return
+        assert self._process.stdin is not None
+        inferences = 2 if self.every == 1 else 1
+        print(inferences, file=self._process.stdin, flush=True)
+        self.times.append(float(self._answer()))
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            self._log.seek(0)
+            raise SystemExit(f"{self.name}: its process ended.\n{self._log.read()}")
+        return line
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        return {
+            "name": self.name,
+            "runtime": self.label,
+            "threads": self.threads,
+            "p50_ms": float(np.nanmedian(self.times)),
+            "min_ms": float(np.nanmin(self.times)),
+            "turns": int(np.isfinite(self.times).sum()),
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of bounds."""
+
+    name: str
+    value: float
+    bound: float
+    at_least: bool
+    unit: str
+    spread: tuple[float, float] | None = None
+    note: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def cells(self) -> list[str]:
+        def show(value: float) -> str:
+            return {"x": f"{value:.2f}×", "share": f"{value:.3f}", "%": f"{value:.1%}"}.get(self.unit, megabytes(value))  # type: ignore[arg-type]
+
+        spread = f"{show(self.spread[0])} to {show(self.spread[1])}" if self.spread else "-"
+        bound = f"{'≥' if self.at_least else '≤'} {show(self.bound)}"
+        return [self.name, show(self.value), spread, self.note, bound, "pass" if self.kept else "MISS"]
+
+
+def ratio(name: str, slow: Contender, fast: Contender, bound: float) -> Row:
+    ratios = np.array(slow.times) / np.array(fast.times)
+    low, value, high = np.nanpercentile(ratios, [10, 50, 90])
+    medians = np.nanmedian(slow.times) / np.nanmedian(fast.times)
+    return Row(name, float(value), bound, True, "x", (float(low), float(high)), f"of p50s {medians:.2f}×")
+
+
+def take_turns(models: Models, rounds: int, advance: Any) -> list[Contender]:
+    """Every contender's times."""
+    contenders = [
+        Contender("bihrnet-w32, delegate", models.binary, "litert"),
+        Contender("bihrnet-w32, delegate, 2 threads", models.binary, "litert", threads=2),
+        Contender("hrnet-w32, LiteRT + XNNPACK", models.twin_tflite, "litert"),
+        Contender("hrnet-w32, ONNX Runtime", models.twin_onnx, "onnxruntime"),
+        Contender("bihrnet-w32, LCE's interpreter", models.binary, "lce", every=LCE_EVERY),
+    ]
+    with ExitStack() as stack:
+        for contender in contenders:
+            contender.start(stack, stack.enter_context(tempfile.TemporaryFile("w+")))
+        for number in range(rounds):
+            first = number % len(contenders)  # nobody always follows the same one
+            for contender in contenders[first:] + contenders[:first]:
+                contender.turn(number)
+            advance(number + 1, rounds)
+    return contenders
+
+
+def kernel_figures() -> list[dict[str, Any]]:
+    """What bconv_bench prints, for the fastest set of kernels and the better order of loops at each width."""
+    kernels = ROOT / "runtimes" / "native" / "src" / "kernels"
+    with tempfile.TemporaryDirectory() as name:
+        objects = []
+        for source in [*sorted(kernels.glob("*.cc")), ROOT / "benchmarks" / "native" / "bconv_bench.cc"]:
+            objects.append(str(Path(name) / f"{source.stem}.o"))
+            flags = ["-mavx2"] if source.stem.endswith("_avx2") and platform.machine() == "x86_64" else []
+            subprocess.run(
+                ["g++", "-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", *flags, f"-I{kernels}",
+                 f"-I{kernels.parent}", "-c", str(source), "-o", objects[-1]],
+                check=True,
+            )  # fmt: skip
+        program = Path(name) / "bconv_bench"
+        subprocess.run(["g++", *objects, "-o", str(program)], check=True)
+        done = subprocess.run([str(program)], check=True, capture_output=True, text=True)
+    best: dict[int, dict[str, Any]] = {}
+    for figure in json.loads(done.stdout.splitlines()[-1])["figures"]:
+        if figure["set"] != "scalar" and figure["gmacs"] > best.get(figure["channels"], figure | {"gmacs": 0})["gmacs"]:
+            best[figure["channels"]] = figure
+    return [best[channels] for channels in sorted(best)]
+
+
+def peak_memory(model: Path) -> dict[str, Any]:
+    worker = Path(__file__).with_name("latency_worker.py")
+    done = subprocess.run(
+        [sys.executable, str(worker), "memory", str(model)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def machine() -> str:
+    """The processor's name and its number of cores."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return f"{found[1] if found else platform.processor()} ({platform.machine()}), {os.cpu_count()} cores"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=Path("out/latency"), help="folder of the models, made if missing")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--json", type=Path, help="also write everything to this file")
+    arguments = parser.parse_args()
+    info = delegate_info()
+    with progress_steps() as step:
+        models = prepare_models(arguments.cache, step)
+        with step("take turns") as advance:
+            contenders = take_turns(models, arguments.rounds, advance)
+        with step("profile"):
+            (profiled,) = bench([str(models.binary)], [1], arguments.rounds, 3, "litert", profile=True)
+        with step("memory"):
+            memory = peak_memory(models.binary)
+        with step("kernels"):
+            kernels = kernel_figures()
+    ours, two_threads, xnnpack, onnx, lce = contenders
+    assert profiled.profile is not None
+    rows = [
+        ratio("against the real-valued twin, LiteRT + XNNPACK", xnnpack, ours, MIN_OVER_TWIN),
+        ratio("against the real-valued twin, ONNX Runtime", onnx, ours, MIN_OVER_TWIN),
+        ratio("against LCE's interpreter", lce, ours, MIN_OVER_LCE),
+        ratio("2 threads against 1", ours, two_threads, MIN_TWO_THREADS),
+    ]
+    for figure in kernels:
+        name = f"{figure['set']} kernel 3x3, {figure['channels']} channels, over the shuffle bound"
+        note = f"{figure['gmacs']:.0f} GMAC/s"
+        rows.append(Row(name, figure["of_bound"], MIN_OF_SHUFFLE_BOUND, True, "share", note=note))
+    rows.append(
+        Row("time outside binary convolutions", profiled.profile.outside_kernels, MAX_OUTSIDE_KERNELS, False, "%")
+    )
+    rows.append(Row("peak memory over an idle interpreter", memory["over_idle_bytes"], MAX_BYTES, False, "bytes"))
+
+    now = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    print(
+        f"{now}, {machine()}, load {os.getloadavg()[0]:.1f}; {HEIGHT}x{WIDTH}, batch 1, {arguments.rounds} rounds, "
+        f"delegate {info.version}"
+    )
+    summaries = [contender.summary() for contender in contenders]
+    print_table(
+        "taking turns",
+        ["contender", "runtime", "threads", "p50 ms", "min ms", "turns"],
+        [
+            [s["name"], s["runtime"], str(s["threads"]), f"{s['p50_ms']:.2f}", f"{s['min_ms']:.2f}", str(s["turns"])]
+            for s in summaries
+        ],
+    )
+    print_table("bounds", ["", "measured", "spread", "also", "must reach", ""], [row.cells() for row in rows])
+    if arguments.json is not None:
+        write_json(
+            arguments.json,
+            {
+                "date": now,
+                "machine": machine(),
+                "delegate": {"version": info.version, "kernel": info.kernel},
+                "rounds": arguments.rounds,
+                "contenders": [s | {"times_ms": c.times} for s, c in zip(summaries, contenders, strict=True)],
+                "bounds": [asdict(row) | {"kept": row.kept} for row in rows],
+                "kernels": kernels,
+                "memory": memory,
+                "profile": profiled.profile.to_dict(),
+            },
+        )
+    return 0 if all(row.kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
