@@ -318,6 +318,28 @@ void TestTranspose(const Kernels& set, int pixels) {
   if (!same) Fail("nhwc_from_rows", set.name);
 }
 
+void TestHalving(const Kernels& set) {
+  for (int i = 0; i < 300; ++i) {
+    const int pixels = Random(1, 200);
+    const Input<float> upper(2 * static_cast<size_t>(pixels)), lower(2 * static_cast<size_t>(pixels));
+    for (int p = 0; p < 2 * pixels; ++p) upper[p] = Floats(1)[0], lower[p] = Floats(1)[0];
+    OutputRows rows(1, pixels);
+    set.halve({upper.get(), lower.get(), rows.pointers[0], pixels});
+    const Input<uint8_t> bytes(2 * static_cast<size_t>(pixels) - 1);
+    for (int p = 0; p < 2 * pixels - 1; ++p) bytes[p] = static_cast<uint8_t>(Random(0, 255));
+    std::vector<uint8_t> taken(static_cast<size_t>(pixels) + 1, 0xaa);
+    set.every_second(bytes.get(), taken.data(), pixels);
+    bool same = rows.GuardsHold() && taken.back() == 0xaa;
+    for (int p = 0; p < pixels; ++p) {
+      volatile float sum = upper[2 * p] + upper[2 * p + 1];  // volatile: each step is rounded on its own
+      sum = sum + lower[2 * p];
+      sum = sum + lower[2 * p + 1];
+      same = same && SameBits(sum * 0.25f, rows.pointers[0][p]) && taken[p] == bytes[2 * p];
+    }
+    if (!same) Fail("halving of " + std::to_string(pixels) + " pixels", set.name);
+  }
+}
+
 void TestTransposes(const Kernels& set) {
   for (int pixels = 1; pixels <= 70; ++pixels) {
     for (int i = 0; i < 6; ++i) TestTranspose(set, pixels);
@@ -343,11 +365,8 @@ int main() {
   const struct {
     const char* name;
     void (*test)(const Kernels&);
-  } kTests[] = {{"bconv", TestBconvs},
-                {"epilogue", TestEpilogues},
-                {"pointwise", TestPointwises},
-                {"quantize", TestQuantizes},
-                {"transposes", TestTransposes}};
+  } kTests[] = {{"bconv", TestBconvs},       {"epilogue", TestEpilogues},    {"pointwise", TestPointwises},
+                {"quantize", TestQuantizes}, {"transposes", TestTransposes}, {"halving", TestHalving}};
   for (const Kernels* set : {ScalarKernels(), Avx2Kernels(), NeonKernels()}) {
     if (set == nullptr) continue;
     for (const auto& test : kTests) {

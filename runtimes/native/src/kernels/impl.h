@@ -5,12 +5,14 @@
 
 namespace bihrnet {
 
-#define BIHRNET_DECLARE_KERNELS(Isa)            \
-  void Bconv##Isa(const BconvTile&, uint16_t*); \
-  void Epilogue##Isa(const Epilogue&);          \
-  void Pointwise##Isa(const PointwiseArgs&);    \
-  void Quantize##Isa(const Quantize&);          \
-  void RowsFromNhwc##Isa(const Transpose&);     \
+#define BIHRNET_DECLARE_KERNELS(Isa)                    \
+  void Bconv##Isa(const BconvTile&, uint16_t*);         \
+  void Epilogue##Isa(const Epilogue&);                  \
+  void Pointwise##Isa(const PointwiseArgs&);            \
+  void Quantize##Isa(const Quantize&);                  \
+  void RowsFromNhwc##Isa(const Transpose&);             \
+  void HalveRow##Isa(const Halve&);                     \
+  void EverySecond##Isa(const uint8_t*, uint8_t*, int); \
   void NhwcFromRows##Isa(const Transpose&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);

@@ -94,6 +94,14 @@ struct Transpose {
   int pixels;    // any number: an image row
 };
 
+// Half as many pixels as there are in each of two image rows: the mean of four, summed left to right, upper row first.
+struct Halve {
+  const float* upper;  // [2 * pixels]
+  const float* lower;  // [2 * pixels]
+  float* row;          // [pixels]
+  int pixels;
+};
+
 struct Kernels {
   const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
@@ -102,6 +110,8 @@ struct Kernels {
   void (*quantize)(const Quantize& args);
   void (*rows_from_nhwc)(const Transpose& args);
   void (*nhwc_from_rows)(const Transpose& args);
+  void (*halve)(const Halve& args);
+  void (*every_second)(const uint8_t* from, uint8_t* to, int count);  // to[i] = from[2 i]
 };
 
 // The sets that were built in; null where the library lacks one or this CPU cannot run it.

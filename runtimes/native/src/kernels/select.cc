@@ -6,8 +6,9 @@
 namespace bihrnet {
 
 const Kernels* ScalarKernels() {
-  static constexpr Kernels kSet = {"scalar",       BconvScalar,        EpilogueScalar,    PointwiseScalar,
-                                   QuantizeScalar, RowsFromNhwcScalar, NhwcFromRowsScalar};
+  static constexpr Kernels kSet = {"scalar",           BconvScalar,    EpilogueScalar,
+                                   PointwiseScalar,    QuantizeScalar, RowsFromNhwcScalar,
+                                   NhwcFromRowsScalar, HalveRowScalar, EverySecondScalar};
   return &kSet;
 }
 
@@ -22,8 +23,8 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {"neon",       BconvNeon,        EpilogueNeon,    PointwiseNeon,
-                                   QuantizeNeon, RowsFromNhwcNeon, NhwcFromRowsNeon};
+  static constexpr Kernels kSet = {"neon",           BconvNeon,        EpilogueNeon, PointwiseNeon,  QuantizeNeon,
+                                   RowsFromNhwcNeon, NhwcFromRowsNeon, HalveRowNeon, EverySecondNeon};
   return &kSet;
 #else
   return nullptr;

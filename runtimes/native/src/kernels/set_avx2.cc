@@ -5,8 +5,8 @@ namespace bihrnet {
 
 const Kernels* BuiltAvx2Kernels() {
 #if defined(__AVX2__)
-  static constexpr Kernels kSet = {"avx2",       BconvAvx2,        EpilogueAvx2,    PointwiseAvx2,
-                                   QuantizeAvx2, RowsFromNhwcAvx2, NhwcFromRowsAvx2};
+  static constexpr Kernels kSet = {"avx2",           BconvAvx2,        EpilogueAvx2, PointwiseAvx2,  QuantizeAvx2,
+                                   RowsFromNhwcAvx2, NhwcFromRowsAvx2, HalveRowAvx2, EverySecondAvx2};
   return &kSet;
 #else
   return nullptr;

@@ -157,10 +157,7 @@ void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int
       float* row = rows[c] + at;
       if (halves) {
         const float* upper = plane + 2 * y * source.pitch + 2 * x;
-        const float* lower = upper + source.pitch;
-        for (int i = 0; i < count; ++i) {
-          row[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * 0.25f;
-        }
+        kernels_.halve({upper, upper + source.pitch, row, count});
       } else {
         for (int i = 0; i < count; ++i) row[i] = PoolWindow(pool, source, plane, y, x + i);
       }
@@ -243,7 +240,7 @@ void Executor::RegridPlanes(const Step& step, int first, int count) {
         if (y < 0 || y >= source.height) continue;
         const uint8_t* line = from + y * source.pitch + x0;
         if (regrid.stride_width == 2) {
-          for (int i = begin; i < end; ++i) to[i] = line[2 * i];
+          kernels_.every_second(line + 2 * begin, to + begin, end - begin);
         } else {
           for (int i = begin; i < end; ++i) to[i] = line[regrid.stride_width * i];
         }
