@@ -3,7 +3,7 @@
 # compiler emits, and lets llvm-mca schedule them for the cores of a Raspberry Pi 4 and 5. Exits 1 where a loop does fewer
 # than 40 binary multiply-adds per NEON instruction, loads counted.
 #
-# Usage: neon.sh [billions of binary multiply-adds of a network; default 7.0, HRNet-W32 at 256x192]
+# Usage: neon.sh [billions of binary multiply-adds of a network; default 7.46, bihrnet-w32 at 256x192]
 # CXX and MCA name other tools. The Pi 5's Cortex-A76 is scheduled as its sibling, the Neoverse N1; an llvm-mca that does not
 # know that one (LLVM 14) takes it for a Cortex-A57, and the script says so.
 #
@@ -12,7 +12,7 @@
 # the faster one by as much. The lookup was chosen: it is one layout for all machines, and newer cores are like the A76.
 set -eu
 
-giga_macs=${1:-7.0}
+giga_macs=${1:-7.46}
 cxx=${CXX:-aarch64-linux-gnu-g++}
 mca=${MCA:-llvm-mca}
 here=$(cd "$(dirname "$0")" && pwd)

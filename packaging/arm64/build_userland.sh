@@ -3,7 +3,7 @@
 set -euo pipefail
 usage="usage: packaging/arm64/build_userland.sh [CACHE]
 
-Makes CACHE/root, a folder with Debian 12's arm64 Python 3.11 and the aarch64 wheels of the package's dependencies.
+Makes CACHE/sysroot, a folder with Debian 12's arm64 Python 3.11 and the aarch64 wheels of the package's dependencies.
 Nothing of this machine's own package database changes. Where it is there already, nothing is done. CACHE is
 \$XDG_CACHE_HOME/bihrnet-edge/arm64 or ~/.cache/bihrnet-edge/arm64 unless given. It takes Debian 12 and qemu-user;
 qemu-user is installed where it is missing and this is run as root.
@@ -35,11 +35,11 @@ stamp=$({ echo "$requirements" && cat "$0" "$source/constraints.txt"; } | sha256
 if [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ]; then
   exit
 fi
-echo "building $cache/root"
-rm -rf "$cache/stamp" "$cache/root" "$cache/apt"
+echo "building $cache/sysroot"
+rm -rf "$cache/stamp" "$cache/sysroot" "$cache/apt"
 
 # apt with a state of its own, in which nothing is installed, so that it resolves everything that Python needs.
-mkdir -p "$cache/root" "$cache/apt/state/lists/partial" "$cache/apt/cache/archives/partial"
+mkdir -p "$cache/sysroot" "$cache/apt/state/lists/partial" "$cache/apt/cache/archives/partial"
 : >"$cache/apt/status"
 cat >"$cache/apt/apt.conf" <<EOF
 APT::Architecture "arm64";
@@ -61,7 +61,7 @@ EOF
       install python3.11 libstdc++6
 } >"$cache/apt/log" 2>&1 || { cat "$cache/apt/log" >&2 && die "apt did not fetch Debian's arm64 packages; see above."; }
 for package in "$cache"/apt/cache/archives/*.deb; do
-  dpkg-deb --extract "$package" "$cache/root"
+  dpkg-deb --extract "$package" "$cache/sysroot"
 done
 
 # Any version of glibc that Debian 12's 2.36 runs.
@@ -71,19 +71,19 @@ for minor in $(seq 17 36); do
 done
 echo "$requirements" >"$cache/requirements.txt"
 "$python" -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action ignore \
-  --target "$cache/root/usr/lib/python3/dist-packages" --only-binary=:all: \
+  --target "$cache/sysroot/usr/lib/python3/dist-packages" --only-binary=:all: \
   --implementation cp --python-version 3.11 "${platforms[@]}" \
   --constraint "$source/constraints.txt" --requirement "$cache/requirements.txt" ||
   die "pip did not install the dependencies; see above."
 
 # Python takes the name it is started by as sys.executable: so what it starts in turn is emulated, too.
-cat >"$cache/root/usr/bin/python3" <<'EOF'
+cat >"$cache/sysroot/usr/bin/python3" <<'EOF'
 #!/bin/sh
 root=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
 exec qemu-aarch64 -L "$root" -0 "$root/usr/bin/python3" "$root/usr/bin/python3.11" "$@"
 EOF
-chmod +x "$cache/root/usr/bin/python3"
-"$cache/root/usr/bin/python3" -c 'import os, ai_edge_litert.interpreter; assert os.uname().machine == "aarch64"' ||
+chmod +x "$cache/sysroot/usr/bin/python3"
+"$cache/sysroot/usr/bin/python3" -c 'import os, ai_edge_litert.interpreter; assert os.uname().machine == "aarch64"' ||
   die "the emulated Python does not run; see above."
 rm -rf "$cache/apt"
 echo "$stamp" >"$cache/stamp"

@@ -21,14 +21,14 @@ command=$2
 shift 2
 export PYTHONPATH="$cache/app"
 case $command in
-  python3) exec "$cache/root/usr/bin/python3" "$@" ;;
+  python3) exec "$cache/sysroot/usr/bin/python3" "$@" ;;
   bihrnet-edge)
     [ -f "$cache/app/bin/bihrnet-edge" ] ||
       die "bihrnet-edge is not installed there; run packaging/arm64/test.sh $cache."
-    exec "$cache/root/usr/bin/python3" "$cache/app/bin/bihrnet-edge" "$@"
+    exec "$cache/sysroot/usr/bin/python3" "$cache/app/bin/bihrnet-edge" "$@"
     ;;
   *)
     [ -f "$command" ] || die "there is no file $command; give python3, bihrnet-edge or a program for aarch64."
-    exec qemu-aarch64 -L "$cache/root" "$command" "$@"
+    exec qemu-aarch64 -L "$cache/sysroot" "$command" "$@"
     ;;
 esac

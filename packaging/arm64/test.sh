@@ -53,7 +53,7 @@ step "native tests"
 rm -rf "$cache/native" # another clone may have built there
 cmake -S "$source" -B "$cache/native" -DBIHRNET_NATIVE_TESTS=ON \
   -DCMAKE_TOOLCHAIN_FILE="$source/packaging/aarch64-linux-gnu.cmake" \
-  -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;$cache/root" >/dev/null
+  -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;$cache/sysroot" >/dev/null
 cmake --build "$cache/native" --parallel "$(nproc)" >"$cache/out/build.log" ||
   { cat "$cache/out/build.log" >&2 && die "the native tests were not built; see above."; }
 (cd "$cache/native" && ctest --output-on-failure)
