@@ -14,8 +14,7 @@ _VERSION = 1
 _US_PER_MS = 1000.0
 #: What people read, and the kinds of steps that belong there. Of a ``bconv`` step this is what is not the kernel.
 _GROUPS = {
-    "scale, PReLU, addition, sign": ("bconv", "pointwise", "sign"),
-    "real-valued convolutions": ("conv",),
+    "scale, PReLU, addition, sign": ("bconv", "pointwise"),
     "pooling, resizing": ("pool", "resize"),
     "layout": ("load", "store", "regrid"),
 }
@@ -30,7 +29,7 @@ class Step:
 
     Attributes:
         name: what it computes, e.g. ``bconv 3x3, 64>32 + prelu + add + sign``.
-        kind: ``bconv``, ``load``, ``store``, ``pool``, ``resize``, ``pointwise``, ``sign``, ``regrid`` or ``conv``.
+        kind: ``bconv``, ``load``, ``store``, ``pool``, ``resize``, ``pointwise`` or ``regrid``.
         channels, height, width: of the result.
         macs: multiply-accumulates.
         ms: mean of an inference.
