@@ -8,7 +8,7 @@ Nothing of this machine's own package database changes. Where it is there alread
 \$XDG_CACHE_HOME/bihrnet-edge/arm64 or ~/.cache/bihrnet-edge/arm64 unless given. It takes Debian 12 and qemu-user;
 qemu-user is installed where it is missing and this is run as root.
 
-example: packaging/arm64/build_userland.sh /var/tmp/arm64 && packaging/arm64/run.sh /var/tmp/arm64 python3 --version"
+example: packaging/arm64/build_userland.sh ~/arm64 && packaging/arm64/run.sh ~/arm64 python3 --version"
 source=$(cd "$(dirname "$0")/../.." && pwd)
 . "$source/packaging/common.sh"
 

@@ -30,7 +30,6 @@ class Fusion {
   std::vector<PlaneRef> Reads(const Step& step) const;
   std::vector<PlaneRef> Writes(const Step& step) const;
   std::string NameOf(const Step& step) const;
-  const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
 
   std::vector<RangeOp> ops_;
   std::vector<Step>& details_;
@@ -294,12 +293,11 @@ void Fusion::Emit(int index) {
   }
   if (step.kind == StepKind::kBconv) FuseEpilogue(&step);
   int stores = 0;
-  bool changed_after = false;
   for (const ChainOp& link : step.chain) {
-    if (link.kind == ChainOp::Kind::kStore) ++stores, changed_after = false;
-    if (link.kind == ChainOp::Kind::kPointwise) changed_after = true;
+    if (link.kind == ChainOp::Kind::kStore) ++stores, step.direct = link.plane;
+    if (link.kind == ChainOp::Kind::kPointwise) step.direct = {};
   }
-  step.direct = stores == 1 && !changed_after;
+  if (stores != 1) step.direct = {};
   step.name = NameOf(step);
   program_.steps.push_back(std::move(step));
 }

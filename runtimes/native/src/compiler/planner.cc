@@ -24,28 +24,20 @@ bool ReadsAt(const Step& step, int value) {
                      [&](const ChainOp& link) { return link.kind == ChainOp::Kind::kPointwise && is(link.plane); });
 }
 
-const ChainOp* StoreOf(const Step& step) {
-  for (const ChainOp& link : step.chain) {
-    if (link.kind == ChainOp::Kind::kStore) return &link;
-  }
-  return nullptr;
-}
-
 // By value: the value whose planes it may be written over, or -1. A convolution's epilogue reads a residual's pixel
 // just before it writes its own, so a residual that nobody needs afterwards can become the result in place: half of the
 // memory that such a step touches, and it is at hand already.
 std::vector<int> PlacesTaken(const Program& program) {
   std::vector<int> takes(program.values.size(), -1);
   for (const Step& step : program.steps) {
-    const ChainOp* store = StoreOf(step);
-    if (step.kind != StepKind::kBconv || !step.direct) continue;
+    if (step.kind != StepKind::kBconv || step.direct.value < 0) continue;
     for (const PlaneRef& residual : step.bconv.residuals) {
-      if (residual.value < 0 || residual.plane != store->plane.plane) continue;
+      if (residual.value < 0 || residual.plane != step.direct.plane) continue;
       const Value& from = program.values[static_cast<size_t>(residual.value)];
-      const Value& to = program.values[static_cast<size_t>(store->plane.value)];
+      const Value& to = program.values[static_cast<size_t>(step.direct.value)];
       if (from.geometry == to.geometry && from.planes == to.planes && from.last_level == to.first_level &&
           from.first_level < to.first_level) {
-        takes[static_cast<size_t>(store->plane.value)] = residual.value;
+        takes[static_cast<size_t>(step.direct.value)] = residual.value;
       }
     }
   }
@@ -67,7 +59,7 @@ std::vector<int> PlacesTaken(const Program& program) {
       for (const PlaneRef& plane : step.bconv.residuals) {
         if (plane.value != from) continue;
         residual = true;
-        aligned = writes && step.direct && plane.plane == StoreOf(step)->plane.plane;
+        aligned = writes && step.direct.value >= 0 && plane.plane == step.direct.plane;
       }
       if (step.level == level && (ReadsAt(step, from) || (residual && !aligned))) alone = false;
       if (writes && (!aligned || step.level != level)) alone = false;

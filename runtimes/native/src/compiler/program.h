@@ -136,8 +136,8 @@ struct Step {
   bool tensor_is_int8 = false;
   std::vector<Part> parts;  // of kStore
   std::vector<ChainOp> chain;
-  bool direct = false;  // the chain's only store is its result: rows are the target's planes
-  int level = 0;        // steps of one level do not depend on each other
+  PlaneRef direct;  // the chain's only store where that is its result: rows are these planes; else value -1
+  int level = 0;    // steps of one level do not depend on each other
   int64_t macs = 0;
   // One of these, by kind.
   Bconv bconv;

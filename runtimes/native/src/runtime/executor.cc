@@ -221,13 +221,7 @@ void Executor::RunTile(const Step& step, int quad, int pixel, int pixels, StepTi
   float* rows[kQuad];
   const int channels = std::min(kQuad, step.channels - quad * kQuad);
   const bool only_reads = step.kind == StepKind::kRead && step.chain.front().kind != ChainOp::Kind::kPointwise;
-  PlaneRef target;
-  if (only_reads) target = step.source;
-  if (step.direct) {
-    target = std::find_if(step.chain.begin(), step.chain.end(), [](const ChainOp& link) {
-               return link.kind == ChainOp::Kind::kStore;
-             })->plane;
-  }
+  const PlaneRef target = only_reads ? step.source : step.direct;
   for (int c = 0; c < channels; ++c) {
     rows[c] = target.value >= 0 ? FloatPlane(target, quad * kQuad + c) + pixel : scratch[c];
   }
@@ -300,7 +294,7 @@ void Executor::RunChain(const Step& step, int quad, int channels, int pixel, int
         break;
       }
       case ChainOp::Kind::kStore: {
-        if (step.direct) break;
+        if (step.direct.value >= 0) break;
         float* targets[kQuad];
         for (int c = 0; c < channels; ++c) targets[c] = FloatPlane(link.plane, quad * kQuad + c) + pixel;
         kernels_.pointwise({Pointwise::kCopy, targets, rows, nullptr, channels, pixels});

@@ -1,7 +1,5 @@
 // The delegate itself: what it claims of a graph, and the C entry points.
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
