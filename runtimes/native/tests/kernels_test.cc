@@ -186,7 +186,7 @@ void TestEpilogue(const Kernels& set, bool prelu, int residuals, bool own) {
       const int32_t twice = std::max(std::min(2 * acc[c * kTilePixels + p], args.clamp_max), args.clamp_min);
       volatile float y = static_cast<float>(twice);  // volatile: each step is rounded on its own
       y = y * multiplier[c];
-      y = y + bias[c];
+      y = y + (bias[c] + 0.0f);
       if (prelu && y < 0.0f) y = y * alpha[c];
       if (residuals > 0) y = y + first.pointers[c][p];
       if (residuals > 1) y = y + second.pointers[c][p];

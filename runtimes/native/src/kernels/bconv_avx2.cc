@@ -141,22 +141,21 @@ void SumTriples(Cursor* cursor, int triples, Sums<1>* sums) {
   *sums = {{{e0}, {e1}}, {{o0}, {o1}}};
 }
 
-// Totals of 32 pixels and two channels in words: a pixel each, or with what a word sum cannot tell apart still in it.
+// Totals of 32 pixels and two channels in words, of the first and of the second pixel of every two.
 struct Totals {
-  __m256i even_low;   // even channel: first pixel + 256 second pixel
-  __m256i even_high;  // even channel: second pixel
-  __m256i odd_low;    // odd channel: first pixel + 256 second pixel, and 16 even_high
-  __m256i odd_high;   // odd channel: second pixel
+  __m256i even_first, even_second, odd_first, odd_second;
 };
 
 inline Totals Widen(__m256i even, __m256i odd) {
+  const __m256i low = _mm256_set1_epi16(255);
   const __m256i c = _mm256_srli_epi16(even, 8);
-  return {even, c, odd, _mm256_srli_epi16(_mm256_sub_epi16(odd, _mm256_slli_epi16(c, 4)), 8)};
+  const __m256i both = _mm256_sub_epi16(odd, _mm256_slli_epi16(c, 4));
+  return {_mm256_and_si256(even, low), c, _mm256_and_si256(both, low), _mm256_srli_epi16(both, 8)};
 }
 
 inline Totals Add(const Totals& a, const Totals& b) {
-  return {_mm256_add_epi16(a.even_low, b.even_low), _mm256_add_epi16(a.even_high, b.even_high),
-          _mm256_add_epi16(a.odd_low, b.odd_low), _mm256_add_epi16(a.odd_high, b.odd_high)};
+  return {_mm256_add_epi16(a.even_first, b.even_first), _mm256_add_epi16(a.even_second, b.even_second),
+          _mm256_add_epi16(a.odd_first, b.odd_first), _mm256_add_epi16(a.odd_second, b.odd_second)};
 }
 
 // Pixels in order from words of their even and odd ones.
@@ -168,11 +167,9 @@ inline void Store(__m256i first, __m256i second, uint16_t* acc) {
   _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-// Everything is modulo 65536, so what was added too much can be taken off in the end.
 inline void Finish(const Totals& t, uint16_t* acc) {
-  Store(_mm256_sub_epi16(t.even_low, _mm256_slli_epi16(t.even_high, 8)), t.even_high, acc);
-  const __m256i excess = _mm256_add_epi16(_mm256_slli_epi16(t.even_high, 4), _mm256_slli_epi16(t.odd_high, 8));
-  Store(_mm256_sub_epi16(t.odd_low, excess), t.odd_high, acc + kTilePixels);
+  Store(t.even_first, t.even_second, acc);
+  Store(t.odd_first, t.odd_second, acc + kTilePixels);
 }
 
 template <int kVectors>

@@ -34,7 +34,7 @@ constexpr uint16_t PairWeights(unsigned even_nibble, unsigned odd_nibble) {
 constexpr uint16_t kNoWeights = 256 * 16;
 
 // From accumulators (popcounts a of weight XOR sign) to float rows, in this order, each step rounded on its own:
-//   y = float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias
+//   y = float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias      (a bias of -0 counts as +0)
 //   y = y >= 0 ? y : y * alpha          where alpha is given
 //   y = y + residual                    where residual is given
 //   y = y + second_residual             where second_residual is given
