@@ -76,6 +76,7 @@ struct PointwiseArgs {
 };
 
 // nibbles[p] = mask[p] & sum over c of (rows[c][p] + bias[c] < 0) << c
+// A sum of two floats is 0 only where it is exactly that, so it is as good to ask for rows[c][p] < -bias[c].
 struct Quantize {
   const float* const* rows;  // [channels]
   const float* bias;         // [channels] or null for 0
