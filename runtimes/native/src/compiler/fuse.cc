@@ -265,6 +265,7 @@ void Fusion::Emit(int index) {
     case StepKind::kRegrid:
     case StepKind::kBinaryPool:
     case StepKind::kLoadBits:
+    case StepKind::kLoadWords:
       step.target = {op.value, op.kind == StepKind::kBinaryPool ? op.first / kQuad : op.first};
       program_.values[static_cast<size_t>(op.value)].stored = true;
       break;
@@ -418,7 +419,7 @@ void Fusion::Run() {
   }
   SetLevels();
   for (const Step& step : program_.steps) {
-    program_.weight_bytes += step.bconv.weights.size() * sizeof(uint16_t);
+    program_.weight_bytes += (step.bconv.weights.size() + step.conv.weights.size()) * sizeof(uint16_t);
   }
 }
 

@@ -246,6 +246,8 @@ void Lowering::LowerNode(const Node& node) {
   switch (node.op) {
     case Op::kBconv:
       return LowerBconv(node);
+    case Op::kConv:
+      return LowerConv(node);
     case Op::kQuantize:
       return LowerQuantize(node);
     case Op::kDequantize:
@@ -305,6 +307,9 @@ void Lowering::LowerNode(const Node& node) {
 
 void Lowering::Load(size_t input) {
   const int tensor = graph_.inputs[input];
+  const std::vector<int>& readers = consumers_[static_cast<size_t>(tensor)];
+  const auto taken = [&](int node) { return taken_along_[static_cast<size_t>(node)]; };
+  if (!readers.empty() && std::all_of(readers.begin(), readers.end(), taken)) return;
   const Shape& shape = ShapeOf(tensor);
   const TensorType type = TensorOf(tensor).type;
   const bool bits = type == TensorType::kBits;
@@ -341,6 +346,8 @@ std::string Lowering::Run(const std::vector<std::vector<int>>& input_dims) {
   if (!error.empty()) return error;
   geometries_ = std::make_unique<Geometries>(graph_, shapes_);
   if (geometries_->too_large()) return "the pads of a convolution take too much memory.";
+  error = FindExactConvs();
+  if (!error.empty()) return error;
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {
     for (const int input : graph_.nodes[n].inputs) {
       if (input >= 0) consumers_[static_cast<size_t>(input)].push_back(static_cast<int>(n));
@@ -349,6 +356,7 @@ std::string Lowering::Run(const std::vector<std::vector<int>>& input_dims) {
   for (size_t i = 0; i < graph_.inputs.size(); ++i) Load(i);
   for (size_t n = 0; n < graph_.nodes.size() && error_.empty(); ++n) {
     node_ = static_cast<int>(n);
+    if (taken_along_[n]) continue;
     LowerNode(graph_.nodes[n]);
   }
   node_ = -1;

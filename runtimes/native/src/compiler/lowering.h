@@ -1,5 +1,5 @@
 // The state of one lowering; lower.cc has the border, the pointwise operators and the pools, lower_bconv.cc the binary
-// convolutions.
+// convolutions, lower_conv.cc those of integers.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler/exact_conv.h"
 #include "compiler/lower.h"
 #include "compiler/shapes.h"
 
@@ -60,6 +61,9 @@ class Lowering {
 
   void LowerNode(const Node& node);
   void LowerBconv(const Node& node);
+  void LowerConv(const Node& node);
+  int LoadWordsFor(const ExactConv& exact, const Node& node, int rows, int columns);
+  std::string FindExactConvs();
   void LowerQuantize(const Node& node);
   void LowerDequantize(const Node& node);
   void LowerPool(const Node& node);
@@ -83,6 +87,8 @@ class Lowering {
   std::vector<Placed> placed_;
   std::vector<std::vector<int>> consumers_;  // nodes that read a tensor
   std::map<std::vector<int>, PlaneRef> regrids_;
+  std::map<int, ExactConv> exact_;  // by node
+  std::vector<bool> taken_along_;   // nodes that are part of such a convolution
   int node_ = -1;
   std::string error_;
 };

@@ -21,7 +21,7 @@ struct Geometry {
   std::vector<uint8_t> mask;  // [pixels] 0x0f where there is a pixel
 };
 
-// A tensor in planes: one a channel for floats, one every four channels for signs.
+// A tensor in planes: one a channel for floats, one every four channels for signs, one an image row for words.
 struct Value {
   bool sign = false;
   int channels = 0;
@@ -61,6 +61,27 @@ struct Bconv {
   int stride_width = 1;
   int input_height = 0;
   int input_width = 0;
+};
+
+// A convolution of an image of words, whose pads are part of the image: its planes are rows, top pads first.
+struct Conv {
+  std::vector<int32_t> offsets;   // [runs] words from a window's first to where each of its runs begins
+  std::vector<int16_t> weights;   // [channels / kConvChannels, rounded up][runs][pairs][kConvChannels][2]
+  std::vector<float> multiplier;  // [channels, rounded up to kConvChannels]
+  std::vector<float> bias;
+  int pairs = 0;
+  int row_step = 0;  // rows, and words, from a pixel's window to that of the next row or column
+  int column_step = 0;
+};
+
+// What makes an image of words of a tensor.
+struct LoadWords {
+  std::vector<float> alpha;  // [channels] of a PRELU before the rounding; empty without
+  float low = 0.0f;
+  float high = 0.0f;
+  int pad_top = 0;  // rows, and pixels, that lie before the image
+  int pad_left = 0;
+  int columns = 0;  // of the image of words, pads included
 };
 
 // A stride or a VALID window is undone by copying signs to planes that have the output's pitch, one set a phase.
@@ -105,7 +126,9 @@ struct Part {
 enum class StepKind : uint8_t {
   kLoad,        // NHWC floats or int8 -> planes
   kLoadBits,    // NHWC bitpacked words -> sign planes
+  kLoadWords,   // NHWC floats -> an image of words
   kBconv,       // sign planes -> rows
+  kConv,        // an image of words -> rows
   kDequantize,  // sign planes -> rows of +1 and -1
   kPool,        // planes of another geometry -> rows
   kResize,      // planes of another geometry -> rows
@@ -131,8 +154,8 @@ struct Step {
   int channels = 0;  // of the rows, or of the result
   int geometry = 0;  // of the rows, or of the result
   PlaneRef source;   // first plane read; unused by kLoad
-  PlaneRef target;   // of kLoadBits, kRegrid, kBinaryPool
-  int tensor = -1;   // of kLoad, kStore: index into the region's inputs or outputs
+  PlaneRef target;   // of kLoadBits, kLoadWords, kRegrid, kBinaryPool
+  int tensor = -1;   // of a load or a store: index into the region's inputs or outputs
   bool tensor_is_int8 = false;
   std::vector<Part> parts;  // of kStore
   std::vector<ChainOp> chain;
@@ -141,6 +164,8 @@ struct Step {
   int64_t macs = 0;
   // One of these, by kind.
   Bconv bconv;
+  Conv conv;
+  LoadWords words;
   Regrid regrid;
   Pool pool;
   Resize resize;

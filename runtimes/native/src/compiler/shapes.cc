@@ -18,9 +18,13 @@ std::string InferNode(const Graph& graph, const Node& node, std::vector<Shape>* 
   const auto constant = [&](size_t i) { return graph.tensors[static_cast<size_t>(node.inputs[i])].constant; };
   Shape shape = input(constant(0) ? 1 : 0);
   switch (node.op) {
+    case Op::kConv:
     case Op::kBconv: {
       const std::vector<int>& filter = graph.tensors[static_cast<size_t>(node.inputs[1])].dims;
-      if (shape.channels < node.channels_in || (shape.channels + 31) / 32 != (node.channels_in + 31) / 32) {
+      const bool fits = node.op == Op::kConv ? shape.channels == filter[3]
+                                             : shape.channels >= node.channels_in &&
+                                                   (shape.channels + 31) / 32 == (node.channels_in + 31) / 32;
+      if (!fits) {
         return Mismatch(node, "its input has other channels than its filter");
       }
       const WindowAxis y = PlaceWindow(shape.height, filter[1], node.window.stride_height, node.window.dilation_height,

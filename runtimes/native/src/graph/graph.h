@@ -15,7 +15,7 @@ struct Tensor {
   bool constant = false;
   std::vector<float> floats;        // of a constant of kFloat: a copy, since files do not align them
   std::vector<int32_t> ints;        // of a constant of kInt32 other than a filter
-  const uint8_t* filter = nullptr;  // of a bitpacked filter: where the runtime keeps it, not aligned
+  const uint8_t* filter = nullptr;  // of a convolution: where the runtime keeps it, not aligned
   float scale = 0.0f;
   int32_t zero_point = 0;
   std::string name;
@@ -23,6 +23,7 @@ struct Tensor {
 
 enum class Op : uint8_t {
   kBconv,
+  kConv,
   kQuantize,
   kDequantize,
   kBinaryMaxPool,

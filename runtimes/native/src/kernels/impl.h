@@ -13,7 +13,9 @@ namespace bihrnet {
   void RowsFromNhwc##Isa(const Transpose&);             \
   void HalveRow##Isa(const Halve&);                     \
   void EverySecond##Isa(const uint8_t*, uint8_t*, int); \
-  void NhwcFromRows##Isa(const Transpose&)
+  void NhwcFromRows##Isa(const Transpose&);             \
+  void WordsFromNhwc##Isa(const Words&);                \
+  void Conv##Isa(const ConvRow&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);
 BIHRNET_DECLARE_KERNELS(Avx2);

@@ -103,6 +103,40 @@ struct Halve {
   int pixels;
 };
 
+// From floats to integers, whole pixels: x = x >= 0 ? x : x * alpha where alpha is given, then the nearest integer,
+// ties to even, within the bounds, NaN being `low`. A pixel takes PixelWords(channels), the last 0 where channels are
+// odd.
+struct Words {
+  const float* nhwc;   // [pixels][channels]
+  int16_t* words;      // [pixels][PixelWords(channels)]
+  const float* alpha;  // [channels] or null
+  float low;           // both are integers of 16 bits
+  float high;
+  int channels;
+  int pixels;  // any number
+};
+
+constexpr int PixelWords(int channels) { return (channels + 1) / 2 * 2; }
+
+constexpr int kConvChannels = 16;  // in a call of the convolution of words
+
+// Up to kConvChannels output channels of a convolution of words, in pixels of one image row:
+//   y = float(sum over the window of word * weight) * multiplier + bias, each step rounded on its own
+// A window is `runs` runs of pairs of words. No sum of pairs, in whatever order, may leave int32.
+struct ConvRow {
+  const int16_t* words;     // the first pixel's window
+  const int32_t* offsets;   // [runs] words from a window to its run
+  const int16_t* weights;   // [runs][pairs][kConvChannels][2]
+  const float* multiplier;  // [kConvChannels]
+  const float* bias;        // [kConvChannels]
+  float* const* rows;       // [channels] pointers to `pixels` floats
+  int runs;
+  int pairs;
+  int step;  // words from a pixel's window to the next one's
+  int channels;
+  int pixels;  // any number
+};
+
 struct Kernels {
   const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
@@ -113,6 +147,8 @@ struct Kernels {
   void (*nhwc_from_rows)(const Transpose& args);
   void (*halve)(const Halve& args);
   void (*every_second)(const uint8_t* from, uint8_t* to, int count);  // to[i] = from[2 i]
+  void (*words_from_nhwc)(const Words& args);
+  void (*conv)(const ConvRow& args);
 };
 
 // The sets that were built in; null where the library lacks one or this CPU cannot run it.

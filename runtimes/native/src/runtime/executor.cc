@@ -119,6 +119,10 @@ void Executor::SplitStep(int index, Level* level) const {
         level->items.push_back(item);
       }
       return;
+    case StepKind::kConv:
+      return SplitConv(item, level);
+    case StepKind::kLoadWords:
+      return SplitWords(item, level);
     default:
       break;
   }
@@ -159,8 +163,11 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
       const auto channels = static_cast<size_t>(step.channels);
       const auto shift = static_cast<size_t>(image) * area;
       const auto tensor = static_cast<size_t>(step.tensor);
-      if (step.kind == StepKind::kLoad) inputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
-      if (step.kind == StepKind::kLoadBits) inputs_[tensor] += shift * ((channels + 31) / 32) * 4;
+      // Several steps may load one tensor.
+      const auto move = [&](size_t bytes) { inputs_[tensor] = static_cast<const uint8_t*>(inputs[tensor]) + bytes; };
+      if (step.kind == StepKind::kLoad) move(shift * channels * (step.tensor_is_int8 ? 1 : 4));
+      if (step.kind == StepKind::kLoadWords) move(shift * channels * 4);
+      if (step.kind == StepKind::kLoadBits) move(shift * ((channels + 31) / 32) * 4);
       if (step.kind == StepKind::kStore) outputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
       if (step.kind == StepKind::kStoreBits) outputs_[tensor] += shift * ((channels + 31) / 32) * 4;
     }
@@ -196,6 +203,12 @@ void Executor::RunItem(const Item& item, int thread) {
       break;
     case StepKind::kLoadBits:
       LoadBits(step, item.first_quad, item.quads);
+      break;
+    case StepKind::kLoadWords:
+      LoadWordRows(step, item.first_pixel, item.pixels);
+      break;
+    case StepKind::kConv:
+      RunConv(step, item);
       break;
     case StepKind::kStore:
       StoreRows(step, item.first_pixel, item.pixels);

@@ -36,7 +36,7 @@ class Executor {
   std::vector<StepTime> StepTimes() const;
 
  private:
-  // A part of a step: quads and pixels in the step's own geometry.
+  // A part of a step: quads and pixels in the step's own geometry; of kLoadWords, rows in place of pixels.
   struct Item {
     int step;
     int first_quad;
@@ -51,6 +51,8 @@ class Executor {
 
   void SplitIntoItems();
   void SplitStep(int index, Level* level) const;
+  void SplitConv(Item item, Level* level) const;
+  void SplitWords(Item item, Level* level) const;
   void Work(int thread);
   void RunItem(const Item& item, int thread);
   void RunTile(const Step& step, int quad, int pixel, int pixels, StepTime* time);
@@ -64,6 +66,8 @@ class Executor {
                      float* const* rows) const;
   void RegridPlanes(const Step& step, int first, int count);
   void PoolSigns(const Step& step, int first, int count);
+  void LoadWordRows(const Step& step, int first, int count) const;
+  void RunConv(const Step& step, const Item& item);
   void LoadBits(const Step& step, int first, int count);
   void StoreBits(const Step& step, int pixel, int pixels) const;
   void StoreRows(const Step& step, int pixel, int pixels) const;

@@ -3,23 +3,10 @@
 #include <cstring>
 
 #include "runtime/executor.h"
+#include "runtime/image_rows.h"
 
 namespace bihrnet {
 namespace {
-
-// Calls f(y, x, at, count) for every run of pixels of one image row within [pixel, pixel + pixels) of a plane; `at` is
-// the run's place in that range. Pad columns are left out.
-template <typename F>
-void ForEachRun(const Geometry& geometry, int pixel, int pixels, F f) {
-  const int end = std::min(pixel + pixels, geometry.height * geometry.pitch);
-  for (int p = pixel; p < end;) {
-    const int y = p / geometry.pitch;
-    const int x = p - y * geometry.pitch;
-    const int row_end = y * geometry.pitch + geometry.width;
-    if (p < row_end) f(y, x, p - pixel, std::min(row_end, end) - p);
-    p = (y + 1) * geometry.pitch;
-  }
-}
 
 float PoolWindow(const Pool& pool, const Geometry& source, const float* plane, int y, int x) {
   const int top = y * pool.stride_height - pool.pad_top;

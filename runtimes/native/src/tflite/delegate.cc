@@ -1,4 +1,5 @@
 // The delegate itself: what it claims of a graph, and the C entry points.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "bihrnet_lce.h"
+#include "compiler/exact_conv.h"
 #include "graph/graph.h"
 #include "tflite/abi.h"
 #include "tflite/options.h"
@@ -144,6 +146,67 @@ std::string CheckAbi(const TfLiteContext* context) {
   return "";
 }
 
+// Takes the graph's last node off again where it is a convolution that integers cannot compute, or where it will not be
+// seen who else reads what stands before it.
+bool LastIsExact(const TfLiteContext& context, Graph* graph) {
+  ExactConv found;
+  if (graph->nodes.back().op != Op::kConv) return true;
+  if (context.PreviewDelegatePartitioning != nullptr &&
+      FindExactConv(*graph, static_cast<int>(graph->nodes.size()) - 1, &found))
+    return true;
+  graph->nodes.pop_back();
+  return false;
+}
+
+// The partition's float convolutions of which integers cannot compute the same: with all readers of what stands before
+// them in view, and without what another partition makes.
+std::vector<int> InexactConvs(const TfLiteContext& context, const TfLiteDelegateParams& partition) {
+  Graph graph;
+  std::vector<int> inputs, outputs, inexact;
+  if (!ReadRegion(context, partition, &graph, &inputs, &outputs).empty()) return {};  // to be said when it is built
+  ExactConv found;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (graph.nodes[i].op != Op::kConv || FindExactConv(graph, static_cast<int>(i), &found)) continue;
+    inexact.push_back(partition.nodes_to_replace->data[i]);
+  }
+  return inexact;
+}
+
+// Keeps of the claimed nodes those whose partition has one of LCE's operators: only there are built-in ones worth
+// taking along. A float convolution that a partition cannot compute is left to the runtime, and then partitions are
+// others.
+std::string Partition(TfLiteContext* context, const std::vector<int>& lce_nodes, std::vector<int>* claimed) {
+  if (context->PreviewDelegatePartitioning == nullptr) return "";
+  for (;;) {
+    TfLiteDelegateParams* partitions = nullptr;
+    int count = 0;
+    if (context->PreviewDelegatePartitioning(context, IntArray(*claimed).get(), &partitions, &count) != kTfLiteOk) {
+      return "the graph cannot be divided.";
+    }
+    std::vector<int> kept, dropped;
+    for (int i = 0; i < count; ++i) {
+      const TfLiteIntArray* nodes = partitions[i].nodes_to_replace;
+      const std::vector<int> list(nodes->data, nodes->data + nodes->size);
+      bool has_lce = false;
+      for (const int index : list) {
+        for (const int lce : lce_nodes) has_lce = has_lce || index == lce;
+      }
+      if (!has_lce) continue;
+      kept.insert(kept.end(), list.begin(), list.end());
+      const std::vector<int> inexact = InexactConvs(*context, partitions[i]);
+      dropped.insert(dropped.end(), inexact.begin(), inexact.end());
+    }
+    if (dropped.empty()) {
+      *claimed = kept;
+      return "";
+    }
+    const auto is_dropped = [&](int index) {
+      return std::find(dropped.begin(), dropped.end(), index) != dropped.end();
+    };
+    claimed->erase(std::remove_if(claimed->begin(), claimed->end(), is_dropped), claimed->end());
+  }
+}
+
 std::string Claim(TfLiteContext* context, TfLiteDelegate* base) {
   std::string error = CheckAbi(context);
   if (!error.empty()) return error;
@@ -168,29 +231,13 @@ std::string Claim(TfLiteContext* context, TfLiteDelegate* base) {
              ".";
     }
     if (!why.empty()) continue;
+    if (!LastIsExact(*context, &graph)) continue;
     claimed.push_back(index);
     if (lce) lce_nodes.push_back(index);
   }
   if (lce_nodes.empty()) return "";
-  // Built-in operators are worth taking along only where they share a region with LCE's.
-  if (context->PreviewDelegatePartitioning != nullptr) {
-    TfLiteDelegateParams* partitions = nullptr;
-    int count = 0;
-    if (context->PreviewDelegatePartitioning(context, IntArray(claimed).get(), &partitions, &count) != kTfLiteOk) {
-      return "the graph cannot be divided.";
-    }
-    std::vector<int> kept;
-    for (int i = 0; i < count; ++i) {
-      const TfLiteIntArray* nodes = partitions[i].nodes_to_replace;
-      const std::vector<int> list(nodes->data, nodes->data + nodes->size);
-      bool has_lce = false;
-      for (const int index : list) {
-        for (const int lce : lce_nodes) has_lce = has_lce || index == lce;
-      }
-      if (has_lce) kept.insert(kept.end(), list.begin(), list.end());
-    }
-    claimed = kept;
-  }
+  error = Partition(context, lce_nodes, &claimed);
+  if (!error.empty()) return error;
   TfLiteRegistration registration{};
   registration.init = InitKernel;
   registration.free = FreeKernel;

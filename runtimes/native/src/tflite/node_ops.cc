@@ -241,6 +241,8 @@ std::string NodeReader::Run() {
     unary(Op::kDequantize, {TensorType::kBits}, {TensorType::kFloat, TensorType::kInt8});
   else if (custom == "LceBMaxPool2d")
     ReadBinaryMaxPool();
+  else if (code == kOpConv2d)
+    ReadConv();
   else if (code == kOpAdd)
     ReadArithmetic(Op::kAdd, true);
   else if (code == kOpSub)

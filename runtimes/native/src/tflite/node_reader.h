@@ -1,5 +1,5 @@
 // Reads one node of the runtime into a checked Node: node_reader.cc has its tensors and attributes, node_ops.cc what
-// each operator asks of them.
+// each operator asks of them, node_conv.cc what a float convolution has to be.
 #pragma once
 
 #include <initializer_list>
@@ -14,6 +14,7 @@ namespace bihrnet {
 
 constexpr int kMaxWindow = 1024;  // of a filter, stride or dilation: far beyond any net, far below any overflow
 constexpr int kMaxReceptiveField = 65535;  // what an accumulator of the kernels holds
+constexpr int kMaxConvReach = 64;  // pads of an image of words are stored: a far reach would take more than it saves
 
 // Reads one node; the first thing that is wrong ends in `error`, and everything after it does nothing.
 class NodeReader {
@@ -56,6 +57,8 @@ class NodeReader {
 
   void ReadBconv();
   void ReadFilter();
+  void ReadConv();
+  void ReadFloatFilter();
   void ReadBinaryMaxPool();
   void ReadArithmetic(Op op, bool has_activation);
   void ReadPrelu();

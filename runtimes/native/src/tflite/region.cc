@@ -23,9 +23,12 @@ const char* KindName(StepKind kind) {
   switch (kind) {
     case StepKind::kLoad:
     case StepKind::kLoadBits:
+    case StepKind::kLoadWords:
       return "load";
     case StepKind::kBconv:
       return "bconv";
+    case StepKind::kConv:
+      return "conv";
     case StepKind::kDequantize:
     case StepKind::kRead:
       return "pointwise";
@@ -74,7 +77,8 @@ std::shared_ptr<ThreadPool> Pools::Get(const TfLiteContext* interpreter, int thr
   return pool;
 }
 
-std::string Region::Build(const TfLiteContext& context, const TfLiteDelegateParams& params) {
+std::string ReadRegion(const TfLiteContext& context, const TfLiteDelegateParams& params, Graph* graph,
+                       std::vector<int>* inputs, std::vector<int>* outputs) {
   std::vector<int> ids(context.tensors_size, -1);
   // The runtime's functions take a context that they may change; reading nodes does not.
   auto* mutable_context = const_cast<TfLiteContext*>(&context);
@@ -85,21 +89,27 @@ std::string Region::Build(const TfLiteContext& context, const TfLiteDelegatePara
     if (context.GetNodeAndRegistration(mutable_context, index, &node, &registration) != kTfLiteOk) {
       return "node " + std::to_string(index) + " cannot be read.";
     }
-    const std::string error = ReadNode(context, {node, registration}, &ids, &graph_);
+    const std::string error = ReadNode(context, {node, registration}, &ids, graph);
     if (!error.empty()) return "node " + std::to_string(index) + " cannot be run: " + error + ".";
   }
-  const auto use = [&](const TfLiteIntArray* tensors, std::vector<int>* runtime, std::vector<int>* graph) {
+  const auto use = [&](const TfLiteIntArray* tensors, std::vector<int>* runtime, std::vector<int>* ours) {
     for (int i = 0; tensors != nullptr && i < tensors->size; ++i) {
       const int index = tensors->data[i];
       const int id = TensorAt(context, index) != nullptr ? ids[static_cast<size_t>(index)] : -1;
-      if (id < 0 || graph_.tensors[static_cast<size_t>(id)].constant) continue;
-      if (std::find(graph->begin(), graph->end(), id) != graph->end()) continue;
+      if (id < 0 || graph->tensors[static_cast<size_t>(id)].constant) continue;
+      if (std::find(ours->begin(), ours->end(), id) != ours->end()) continue;
       runtime->push_back(index);
-      graph->push_back(id);
+      ours->push_back(id);
     }
   };
-  use(params.input_tensors, &inputs_, &graph_.inputs);
-  use(params.output_tensors, &outputs_, &graph_.outputs);
+  use(params.input_tensors, inputs, &graph->inputs);
+  use(params.output_tensors, outputs, &graph->outputs);
+  return "";
+}
+
+std::string Region::Build(const TfLiteContext& context, const TfLiteDelegateParams& params) {
+  const std::string error = ReadRegion(context, params, &graph_, &inputs_, &outputs_);
+  if (!error.empty()) return error;
   if (graph_.outputs.empty()) return "";  // nobody takes its results: there is nothing to do
   if (graph_.inputs.empty()) return "a region has no inputs.";
   // Every tensor must come from outside or from one earlier node.

@@ -24,6 +24,10 @@ class Pools {
   std::map<const TfLiteContext*, std::weak_ptr<ThreadPool>> pools_;
 };
 
+// A partition's graph, with the runtime's tensors behind its inputs and outputs. Returns an empty string or a sentence.
+std::string ReadRegion(const TfLiteContext& context, const TfLiteDelegateParams& params, Graph* graph,
+                       std::vector<int>* inputs, std::vector<int>* outputs);
+
 class Region {
  public:
   Region(const Options& options, Pools& pools) : options_(options), pools_(pools) {}
