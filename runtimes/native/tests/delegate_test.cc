@@ -64,6 +64,9 @@ void TestRegions(const std::vector<Fixture>& fixtures) {
   Interpreter divided(Load(Find(fixtures, "two_regions")));
   Check(divided.Apply(delegate.get()) && divided.delegate_nodes() == 2 && divided.other_nodes() >= 3,
         "two_regions is not two regions and three convolutions");
+  Interpreter integers(Load(Find(fixtures, "integer_convs")));
+  Check(integers.Apply(delegate.get()) && integers.delegate_nodes() == 1 && integers.other_nodes() == 2,
+        "integer_convs is not one region behind a convolution and before another");
 }
 
 // One delegate, two interpreters that run at once, each with threads of its own.

@@ -78,6 +78,7 @@ RESIZED = {
     "bconv_pad_zero": [(1, 10, 10)],
     "ms_block": [(1, 12, 5), (2, 3, 20)],
     "two_regions": [(3, 6, 6)],
+    "integer_convs": [(2, 12, 6), (1, 1, 1)],
     "group_mean": [(2, 3, 17)],
     "max_pool_same": [(2, 6, 11)],
 }
@@ -98,7 +99,7 @@ SEED_BCONVS = {
         replace={"multiplier": np.array([np.nan, np.inf, 3e38]), "bias": np.array([1, -np.inf, 1])},
     ),
 }
-SEED_GRAPHS = ("ms_block", "two_regions", "group_mean", "average_pool_valid", "upsample", "gate", "rounding",
+SEED_GRAPHS = ("ms_block", "two_regions", "integer_convs", "group_mean", "average_pool_valid", "upsample", "gate", "rounding",
                "max_pool_same", "dequantize_int8", "many_uses", "relus", "two_inputs", "residuals",
                "arithmetic", "upsample_more")  # fmt: skip
 

@@ -23,6 +23,9 @@ class Layers:
     def values(self, *shape: int, low: float = -1.0, high: float = 1.0) -> NDArray[np.float32]:
         return self.rng.uniform(low, high, shape).astype(np.float32)
 
+    def whole(self, *shape: int) -> NDArray[np.float32]:
+        return self.rng.integers(-3, 3, shape, endpoint=True).astype(np.float32)
+
     def bconv(self, x: int, channels_in: int, channels_out: int, **kwargs: Any) -> int:
         """LceQuantize (of a float tensor) and LceBconv2d."""
         bits = x if self.graph.dtype(x) == "int32" else self.graph.quantize(x)
@@ -55,6 +58,22 @@ def two_regions(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
     y = graph.binary("ADD", graph.conv2d(y, layers.values(16, 1, 1, 16)), x)
     z = layers.bconv(y, 16, 24, stride=(2, 2))
     return [graph.conv2d(z, layers.values(5, 3, 3, 24), layers.values(5), stride=(2, 2), padding="VALID"), z]
+
+
+def integer_convs(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
+    """Convolutions of rounded tensors that integers compute, behind a real one, and one whose weights they cannot."""
+    layers = Layers(graph)
+    x = graph.conv2d(graph.input((*shape, 3)), layers.whole(9, 3, 3, 3), layers.whole(9))
+    outputs = []
+    for prelu, options in ((True, {"stride": (2, 2)}), (False, {"dilation": (1, 2), "activation": "RELU6"})):
+        words = graph.unary("ROUND", layers.prelu(x) if prelu else x)
+        words = graph.binary("MINIMUM", words, graph.constant(np.float32(7)))
+        words = graph.binary("MAXIMUM", graph.constant(np.float32(-5)), words)
+        y = graph.conv2d(words, layers.whole(21, 3, 2, 9) / 64, layers.whole(21) / 16, **options)
+        outputs.append(layers.bconv(layers.prelu(y), 21, 6))
+    words = graph.binary("MAXIMUM", graph.unary("ROUND", x), graph.constant(np.float32(-127)))
+    words = graph.binary("MINIMUM", words, graph.constant(np.float32(127)))
+    return [*outputs, graph.conv2d(words, layers.whole(4, 1, 1, 9) / 3)]
 
 
 def group_mean(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
@@ -230,6 +249,7 @@ def reals_pooled(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
 GRAPHS: dict[str, Build] = {
     "ms_block": ms_block,
     "two_regions": two_regions,
+    "integer_convs": integer_convs,
     "group_mean": group_mean,
     "tile": tile,
     "average_pool": average_pool,
