@@ -99,8 +99,8 @@ SEED_BCONVS = {
         replace={"multiplier": np.array([np.nan, np.inf, 3e38]), "bias": np.array([1, -np.inf, 1])},
     ),
 }
-SEED_GRAPHS = ("ms_block", "two_regions", "integer_convs", "group_mean", "average_pool_valid", "upsample", "gate", "rounding",
-               "max_pool_same", "dequantize_int8", "many_uses", "relus", "two_inputs", "residuals",
+SEED_GRAPHS = ("ms_block", "two_regions", "integer_convs", "group_mean", "average_pool_valid", "upsample", "gate",
+               "rounding", "max_pool_same", "dequantize_int8", "many_uses", "relus", "two_inputs", "residuals",
                "arithmetic", "upsample_more")  # fmt: skip
 
 
