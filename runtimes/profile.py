@@ -15,6 +15,7 @@ _US_PER_MS = 1000.0
 #: What people read, and the kinds of steps that belong there. Of a ``bconv`` step this is what is not the kernel.
 _GROUPS = {
     "scale, PReLU, addition, sign": ("bconv", "pointwise"),
+    "convolutions of integers": ("conv",),
     "pooling, resizing": ("pool", "resize"),
     "layout": ("load", "store", "regrid"),
 }
@@ -29,7 +30,7 @@ class Step:
 
     Attributes:
         name: what it computes, e.g. ``bconv 3x3, 64>32 + prelu + add + sign``.
-        kind: ``bconv``, ``load``, ``store``, ``pool``, ``resize``, ``pointwise`` or ``regrid``.
+        kind: ``bconv``, ``conv``, ``load``, ``store``, ``pool``, ``resize``, ``pointwise`` or ``regrid``.
         channels, height, width: of the result.
         macs: multiply-accumulates.
         ms: mean of an inference.
