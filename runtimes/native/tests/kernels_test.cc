@@ -14,53 +14,10 @@
 #include <vector>
 
 #include "guarded.h"
+#include "kernels_test.h"
 
 namespace bihrnet {
 namespace {
-
-[[noreturn]] void Fail(const std::string& what, const char* set) {
-  std::fprintf(stderr, "kernels_test: %s: set %s differs\n", what.c_str(), set);
-  std::exit(1);
-}
-
-// Floats without NaN among which are both zeros, infinities, denormals, ties and numbers around 2^23.
-float Any(bool infinities) {
-  static const float kSpecial[] = {0.0f,
-                                   -0.0f,
-                                   0.5f,
-                                   -0.5f,
-                                   1.5f,
-                                   2.5f,
-                                   -2.5f,
-                                   1e-42f,
-                                   -1e-42f,
-                                   0.4999999701976776123046875f,
-                                   8388607.5f,
-                                   -8388607.5f,
-                                   8388608.0f,
-                                   4194304.5f,
-                                   -4194303.5f,
-                                   16777215.0f,
-                                   3e9f,
-                                   -3e9f,
-                                   -0.4999999701976776f};
-  const int kind = Random(0, 9);
-  if (kind == 0) return kSpecial[Random(0, static_cast<int>(sizeof(kSpecial) / sizeof(*kSpecial)) - 1)];
-  if (kind == 1 && infinities) return Random(0, 1) ? INFINITY : -INFINITY;
-  if (kind == 2) return static_cast<float>(Random(-40, 40)) / 2;
-  return std::uniform_real_distribution<float>(-30.0f, 30.0f)(Rng());
-}
-
-std::vector<float> Floats(size_t count, bool infinities = false) {
-  std::vector<float> values(count);
-  for (float& value : values) value = Any(infinities);
-  return values;
-}
-
-bool SameBits(float a, float b) {
-  // NaNs come only from infinities, and their payload is the machine's.
-  return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof(a)) == 0;
-}
 
 int Pixels() { return kLanes * Random(1, kTilePixels / kLanes); }
 
@@ -343,101 +300,6 @@ void TestHalving(const Kernels& set) {
 void TestTransposes(const Kernels& set) {
   for (int pixels = 1; pixels <= 70; ++pixels) {
     for (int i = 0; i < 6; ++i) TestTranspose(set, pixels);
-  }
-}
-
-// Floats around the bounds and ties, and NaN, which must become the lower bound.
-float AnyToRound(int bound) {
-  const int kind = Random(0, 9);
-  if (kind == 0) return Any(true);
-  if (kind == 1) return Random(0, 1) ? NAN : -NAN;
-  if (kind < 5) return static_cast<float>(Random(-2 * bound - 4, 2 * bound + 4)) / 2;
-  return std::uniform_real_distribution<float>(-1.2f, 1.2f)(Rng()) * static_cast<float>(bound);
-}
-
-void TestWords(const Kernels& set, int channels) {
-  const int pixels = Random(1, 9);
-  const int bound = Random(0, 1) ? 127 : Random(0, 32767);
-  const auto high = static_cast<float>(bound), low = static_cast<float>(Random(-bound, bound));
-  const size_t stride = PixelWords(channels);
-  const Input<float> nhwc(static_cast<size_t>(pixels) * channels), alpha(channels);
-  for (int i = 0; i < pixels * channels; ++i) nhwc[i] = AnyToRound(bound);
-  const bool prelu = Random(0, 1);
-  for (int c = 0; c < channels; ++c) alpha[c] = Any(true);
-  Output<int16_t> words(pixels * stride);
-  set.words_from_nhwc({nhwc.get(), words.data(), prelu ? alpha.get() : nullptr, low, high, channels, pixels});
-  bool same = words.GuardsHold();
-  for (int p = 0; p < pixels; ++p) {
-    for (size_t c = 0; c < stride; ++c) {
-      float x = 0.0f;
-      if (static_cast<int>(c) < channels) {
-        x = nhwc[p * channels + c];
-        if (prelu && x < 0.0f) x *= alpha[c];
-        x = std::isnan(x) ? low : std::nearbyintf(std::min(std::max(x, low), high));
-      }
-      same = same && words.data()[p * stride + c] == static_cast<int16_t>(x);
-    }
-  }
-  if (!same) Fail("words of " + std::to_string(channels) + " channels", set.name);
-}
-
-// Windows at any place of an image that ends where the last one ends.
-void TestConv(const Kernels& set, int channels, int pixels) {
-  const int runs = Random(1, 5), pairs = Random(1, 40), step = 2 * Random(0, 40);
-  const bool extreme = Random(0, 4) == 0;  // the largest words and weights whose sums int32 holds
-  const int reach = 2 * Random(0, 50);
-  const size_t count = static_cast<size_t>(reach + (pixels - 1) * step + 2 * pairs);
-  const Input<int16_t> words(count);
-  for (size_t i = 0; i < count; ++i) words[i] = static_cast<int16_t>(extreme ? -32768 : Random(-127, 127));
-  const Input<int32_t> offsets(runs);
-  for (int run = 0; run < runs; ++run) offsets[run] = 2 * Random(0, reach / 2);
-  offsets[0] = reach;
-  const size_t of_run = 2 * static_cast<size_t>(pairs) * kConvChannels;
-  const Input<int16_t> weights(runs * of_run);
-  const int largest = extreme ? std::min(32767, 65535 / (2 * runs * pairs)) : 2000;
-  for (size_t i = 0; i < runs * of_run; ++i) {
-    weights[i] = static_cast<int16_t>(extreme ? largest : Random(-largest, largest));
-  }
-  const std::vector<float> multiplier = Floats(kConvChannels), bias = Floats(kConvChannels);
-  OutputRows rows(channels, pixels);
-  ConvRow args;
-  args.words = words.get();
-  args.offsets = offsets.get();
-  args.weights = weights.get();
-  args.multiplier = multiplier.data();
-  args.bias = bias.data();
-  args.rows = rows.pointers.data();
-  args.runs = runs;
-  args.pairs = pairs;
-  args.step = step;
-  args.channels = channels;
-  args.pixels = pixels;
-  set.conv(args);
-  bool same = rows.GuardsHold();
-  for (int c = 0; c < channels; ++c) {
-    for (int p = 0; p < pixels; ++p) {
-      int64_t sum = 0;
-      for (int run = 0; run < runs; ++run) {
-        for (int i = 0; i < 2 * pairs; ++i) {
-          const int weight = weights[run * of_run + (static_cast<size_t>(i / 2) * kConvChannels + c) * 2 + i % 2];
-          sum += int64_t{weight} * words[static_cast<size_t>(p) * step + offsets[run] + i];
-        }
-      }
-      volatile float y = static_cast<float>(sum);  // volatile: each step is rounded on its own
-      y = y * multiplier[c];
-      y = y + bias[c];
-      same = same && SameBits(y, rows.pointers[c][p]);
-    }
-  }
-  if (!same) Fail("conv of " + std::to_string(channels) + " channels", set.name);
-}
-
-void TestConvs(const Kernels& set) {
-  for (int channels = 1; channels <= 70; ++channels) {
-    for (int i = 0; i < 6; ++i) TestWords(set, channels);
-  }
-  for (int channels = 1; channels <= kConvChannels; ++channels) {
-    for (int pixels = 1; pixels <= 19; ++pixels) TestConv(set, channels, pixels);
   }
 }
 
