@@ -164,10 +164,10 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
       const auto shift = static_cast<size_t>(image) * area;
       const auto tensor = static_cast<size_t>(step.tensor);
       // Several steps may load one tensor.
-      const auto move = [&](size_t bytes) { inputs_[tensor] = static_cast<const uint8_t*>(inputs[tensor]) + bytes; };
-      if (step.kind == StepKind::kLoad) move(shift * channels * (step.tensor_is_int8 ? 1 : 4));
-      if (step.kind == StepKind::kLoadWords) move(shift * channels * 4);
-      if (step.kind == StepKind::kLoadBits) move(shift * ((channels + 31) / 32) * 4);
+      const auto skip = [&](size_t bytes) { inputs_[tensor] = static_cast<const uint8_t*>(inputs[tensor]) + bytes; };
+      if (step.kind == StepKind::kLoad) skip(shift * channels * (step.tensor_is_int8 ? 1 : 4));
+      if (step.kind == StepKind::kLoadWords) skip(shift * channels * 4);
+      if (step.kind == StepKind::kLoadBits) skip(shift * ((channels + 31) / 32) * 4);
       if (step.kind == StepKind::kStore) outputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
       if (step.kind == StepKind::kStoreBits) outputs_[tensor] += shift * ((channels + 31) / 32) * 4;
     }

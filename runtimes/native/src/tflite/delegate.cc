@@ -175,7 +175,8 @@ std::vector<int> InexactConvs(const TfLiteContext& context, const TfLiteDelegate
 // Keeps of the claimed nodes those whose partition has one of LCE's operators: only there are built-in ones worth
 // taking along. A float convolution that a partition cannot compute is left to the runtime, and then partitions are
 // others.
-std::string Partition(TfLiteContext* context, const std::vector<int>& lce_nodes, std::vector<int>* claimed) {
+std::string Partition(TfLiteContext* context, const std::vector<int>& lce_nodes, bool has_convs,
+                      std::vector<int>* claimed) {
   if (context->PreviewDelegatePartitioning == nullptr) return "";
   for (;;) {
     TfLiteDelegateParams* partitions = nullptr;
@@ -193,6 +194,7 @@ std::string Partition(TfLiteContext* context, const std::vector<int>& lce_nodes,
       }
       if (!has_lce) continue;
       kept.insert(kept.end(), list.begin(), list.end());
+      if (!has_convs) continue;
       const std::vector<int> inexact = InexactConvs(*context, partitions[i]);
       dropped.insert(dropped.end(), inexact.begin(), inexact.end());
     }
@@ -236,7 +238,9 @@ std::string Claim(TfLiteContext* context, TfLiteDelegate* base) {
     if (lce) lce_nodes.push_back(index);
   }
   if (lce_nodes.empty()) return "";
-  error = Partition(context, lce_nodes, &claimed);
+  const bool has_convs =
+      std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) { return node.op == Op::kConv; });
+  error = Partition(context, lce_nodes, has_convs, &claimed);
   if (!error.empty()) return error;
   TfLiteRegistration registration{};
   registration.init = InitKernel;
