@@ -151,11 +151,10 @@ std::string CheckAbi(const TfLiteContext* context) {
 bool LastIsExact(const TfLiteContext& context, Graph* graph) {
   ExactConv found;
   if (graph->nodes.back().op != Op::kConv) return true;
-  if (context.PreviewDelegatePartitioning != nullptr &&
-      FindExactConv(*graph, static_cast<int>(graph->nodes.size()) - 1, &found))
-    return true;
-  graph->nodes.pop_back();
-  return false;
+  const bool exact = context.PreviewDelegatePartitioning != nullptr &&
+                     FindExactConv(*graph, static_cast<int>(graph->nodes.size()) - 1, &found);
+  if (!exact) graph->nodes.pop_back();
+  return exact;
 }
 
 // The partition's float convolutions of which integers cannot compute the same: with all readers of what stands before
