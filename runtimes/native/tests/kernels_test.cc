@@ -226,20 +226,21 @@ float Expected(Pointwise op, float x, float operand) {
   return x;
 }
 
-// operand_kind: 0 constants, 1 other rows, 2 the rows themselves.
-void TestPointwise(const Kernels& set, Pointwise op, int operand_kind) {
+// operand_kind: 0 constants, 1 other rows, 2 the rows that are operated on themselves; these may be the results' rows.
+void TestPointwise(const Kernels& set, Pointwise op, int operand_kind, bool in_place) {
   const int channels = Random(1, kQuad);
   const int pixels = Pixels();
   const Rows before(channels, pixels, true);
   const Rows others(channels, pixels, true);
   const std::vector<float> constants = Floats(channels, true);
   OutputRows rows(channels, pixels);
-  rows.Fill(before);
+  if (in_place) rows.Fill(before);
   const std::vector<const float*> own(rows.pointers.begin(), rows.pointers.end());
   PointwiseArgs args = {};
   args.op = op;
   args.rows = rows.pointers.data();
-  args.operands = operand_kind == 0 ? nullptr : operand_kind == 1 ? others.pointers.data() : own.data();
+  args.source = in_place ? own.data() : before.pointers.data();
+  args.operands = operand_kind == 0 ? nullptr : operand_kind == 1 ? others.pointers.data() : args.source;
   const bool unary = op == Pointwise::kRoundEven || op == Pointwise::kRoundAway;
   if (unary) args.operands = nullptr;
   args.constants = operand_kind == 0 && !unary ? constants.data() : nullptr;
@@ -257,9 +258,64 @@ void TestPointwise(const Kernels& set, Pointwise op, int operand_kind) {
   if (!same) Fail("pointwise operation " + std::to_string(static_cast<int>(op)), set.name);
 }
 
+void TestSum(const Kernels& set, int count, bool scaled, bool in_place) {
+  const int channels = Random(1, kQuad);
+  const int pixels = Pixels();
+  const Rows before(channels, pixels, true);
+  std::vector<Rows> terms;
+  for (int i = 0; i < count; ++i) terms.emplace_back(channels, pixels, true);
+  const std::vector<float> factors = Floats(channels, true);
+  OutputRows rows(channels, pixels);
+  if (in_place) rows.Fill(before);
+  const std::vector<const float*> own(rows.pointers.begin(), rows.pointers.end());
+  Sum args = {};
+  args.rows = rows.pointers.data();
+  args.source = in_place ? own.data() : before.pointers.data();
+  for (int i = 0; i < count; ++i) args.terms[i] = terms[i].pointers.data();
+  args.count = count;
+  args.factors = scaled ? factors.data() : nullptr;
+  args.channels = channels;
+  args.pixels = pixels;
+  set.sum(args);
+  bool same = rows.GuardsHold();
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      volatile float x = before.pointers[c][p];  // volatile: each step is rounded on its own
+      for (const Rows& term : terms) x = x + term.pointers[c][p];
+      if (scaled) x = x * factors[c];
+      same = same && SameBits(x, rows.pointers[c][p]);
+    }
+  }
+  if (!same) Fail("sum of " + std::to_string(count), set.name);
+}
+
+void TestSums(const Kernels& set) {
+  for (int i = 0; i < 120; ++i) TestSum(set, 1 + i % kMaxTerms, i % 2 == 0, i % 5 < 2);
+}
+
+void TestRepeat(const Kernels& set, int factor) {
+  const int x = Random(0, 40);
+  const int count = Random(1, 130);
+  // The first pixel needed begins the row, the last ends it.
+  const int first = x / factor, last = (x + count - 1) / factor;
+  const Input<float> from(static_cast<size_t>(last - first) + 1);
+  for (int i = 0; i <= last - first; ++i) from[i] = Any(true);
+  OutputRows rows(1, count);
+  set.repeat({from.get() - first, rows.pointers[0], x, count, factor});
+  bool same = rows.GuardsHold();
+  for (int i = 0; i < count; ++i) same = same && SameBits(from[(x + i) / factor - first], rows.pointers[0][i]);
+  if (!same) Fail("repeating pixels " + std::to_string(factor) + " times", set.name);
+}
+
+void TestRepeats(const Kernels& set) {
+  for (int factor = 1; factor <= 9; ++factor) {
+    for (int i = 0; i < 60; ++i) TestRepeat(set, factor);
+  }
+}
+
 void TestPointwises(const Kernels& set) {
   for (int op = 0; op <= static_cast<int>(Pointwise::kRoundAway); ++op) {
-    for (int i = 0; i < 45; ++i) TestPointwise(set, static_cast<Pointwise>(op), i % 3);
+    for (int i = 0; i < 45; ++i) TestPointwise(set, static_cast<Pointwise>(op), i % 3, i % 2 == 0);
   }
 }
 
@@ -325,8 +381,8 @@ void TestHalving(const Kernels& set) {
     for (int p = 0; p < 2 * pixels; ++p) upper[p] = Floats(1)[0], lower[p] = Floats(1)[0];
     OutputRows rows(1, pixels);
     set.halve({upper.get(), lower.get(), rows.pointers[0], pixels});
-    const Input<uint8_t> bytes(2 * static_cast<size_t>(pixels) - 1);
-    for (int p = 0; p < 2 * pixels - 1; ++p) bytes[p] = static_cast<uint8_t>(Random(0, 255));
+    const Input<uint8_t> bytes(2 * static_cast<size_t>(pixels));
+    for (int p = 0; p < 2 * pixels; ++p) bytes[p] = static_cast<uint8_t>(Random(0, 255));
     std::vector<uint8_t> taken(static_cast<size_t>(pixels) + 1, 0xaa);
     set.every_second(bytes.get(), taken.data(), pixels);
     bool same = rows.GuardsHold() && taken.back() == 0xaa;
@@ -366,7 +422,8 @@ int main() {
     const char* name;
     void (*test)(const Kernels&);
   } kTests[] = {{"bconv", TestBconvs},       {"epilogue", TestEpilogues},    {"pointwise", TestPointwises},
-                {"quantize", TestQuantizes}, {"transposes", TestTransposes}, {"halving", TestHalving}};
+                {"quantize", TestQuantizes}, {"transposes", TestTransposes}, {"halving", TestHalving},
+                {"sums", TestSums},          {"repeats", TestRepeats}};
   for (const Kernels* set : {ScalarKernels(), Avx2Kernels(), NeonKernels()}) {
     if (set == nullptr) continue;
     for (const auto& test : kTests) {

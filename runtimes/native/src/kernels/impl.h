@@ -11,7 +11,9 @@ namespace bihrnet {
   void Pointwise##Isa(const PointwiseArgs&);            \
   void Quantize##Isa(const Quantize&);                  \
   void RowsFromNhwc##Isa(const Transpose&);             \
+  void SumOf##Isa(const Sum&);                          \
   void HalveRow##Isa(const Halve&);                     \
+  void RepeatRow##Isa(const Repeat&);                   \
   void EverySecond##Isa(const uint8_t*, uint8_t*, int); \
   void NhwcFromRows##Isa(const Transpose&)
 

@@ -52,9 +52,9 @@ struct Epilogue {
   int pixels;    // a multiple of kLanes, at most kTilePixels
 };
 
-// One operation on rows in place: x = f(x, operand), the operand a constant a channel or another row.
+// One operation on rows: f(x, operand), the operand a constant a channel or another row.
 enum class Pointwise : uint8_t {
-  kCopy,       // x = operand
+  kCopy,       // operand
   kAdd,        // x + operand
   kSub,        // x - operand
   kRsub,       // operand - x
@@ -68,11 +68,25 @@ enum class Pointwise : uint8_t {
 
 struct PointwiseArgs {
   Pointwise op;
-  float* const* rows;            // [channels]
+  float* const* rows;            // [channels] the results
+  const float* const* source;    // [channels] x; may equal rows
   const float* const* operands;  // [channels] rows, or null: then constants
   const float* constants;        // [channels]
   int channels;                  // 1 .. kQuad
   int pixels;                    // a multiple of kLanes, at most kTilePixels
+};
+
+constexpr int kMaxTerms = 3;
+
+// rows = ((source + term) + term...) * factor, in this order, each step rounded on its own.
+struct Sum {
+  float* const* rows;                    // [channels]
+  const float* const* source;            // [channels]; may equal rows
+  const float* const* terms[kMaxTerms];  // [count][channels]
+  int count;                             // 1 .. kMaxTerms
+  const float* factors;                  // [channels] or null
+  int channels;                          // 1 .. kQuad
+  int pixels;                            // a multiple of kLanes, at most kTilePixels
 };
 
 // nibbles[p] = mask[p] & sum over c of (rows[c][p] + bias[c] < 0) << c
@@ -102,6 +116,15 @@ struct Halve {
   int pixels;
 };
 
+// A part of an image row that repeats every pixel of another: row[i] = from[(x + i) / factor].
+struct Repeat {
+  const float* from;
+  float* row;  // [count]
+  int x;
+  int count;
+  int factor;
+};
+
 struct Kernels {
   const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
@@ -111,7 +134,9 @@ struct Kernels {
   void (*rows_from_nhwc)(const Transpose& args);
   void (*nhwc_from_rows)(const Transpose& args);
   void (*halve)(const Halve& args);
-  void (*every_second)(const uint8_t* from, uint8_t* to, int count);  // to[i] = from[2 i]
+  void (*every_second)(const uint8_t* from, uint8_t* to, int count);  // to[i] = from[2 i]; reads from[0 .. 2 count - 1]
+  void (*repeat)(const Repeat& args);
+  void (*sum)(const Sum& args);
 };
 
 // The sets that were built in; null where the library lacks one or this CPU cannot run it.

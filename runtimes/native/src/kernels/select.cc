@@ -6,9 +6,9 @@
 namespace bihrnet {
 
 const Kernels* ScalarKernels() {
-  static constexpr Kernels kSet = {"scalar",           BconvScalar,    EpilogueScalar,
-                                   PointwiseScalar,    QuantizeScalar, RowsFromNhwcScalar,
-                                   NhwcFromRowsScalar, HalveRowScalar, EverySecondScalar};
+  static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
+                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowScalar,
+                                   EverySecondScalar, RepeatRowScalar,    SumOfScalar};
   return &kSet;
 }
 
@@ -23,8 +23,9 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {"neon",           BconvNeon,        EpilogueNeon, PointwiseNeon,  QuantizeNeon,
-                                   RowsFromNhwcNeon, NhwcFromRowsNeon, HalveRowNeon, EverySecondNeon};
+  static constexpr Kernels kSet = {"neon",          BconvNeon,        EpilogueNeon,     PointwiseNeon,
+                                   QuantizeNeon,    RowsFromNhwcNeon, NhwcFromRowsNeon, HalveRowNeon,
+                                   EverySecondNeon, RepeatRowNeon,    SumOfNeon};
   return &kSet;
 #else
   return nullptr;

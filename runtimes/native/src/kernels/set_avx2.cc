@@ -5,8 +5,9 @@ namespace bihrnet {
 
 const Kernels* BuiltAvx2Kernels() {
 #if defined(__AVX2__)
-  static constexpr Kernels kSet = {"avx2",           BconvAvx2,        EpilogueAvx2, PointwiseAvx2,  QuantizeAvx2,
-                                   RowsFromNhwcAvx2, NhwcFromRowsAvx2, HalveRowAvx2, EverySecondAvx2};
+  static constexpr Kernels kSet = {"avx2",          BconvAvx2,        EpilogueAvx2,     PointwiseAvx2,
+                                   QuantizeAvx2,    RowsFromNhwcAvx2, NhwcFromRowsAvx2, HalveRowAvx2,
+                                   EverySecondAvx2, RepeatRowAvx2,    SumOfAvx2};
   return &kSet;
 #else
   return nullptr;

@@ -65,6 +65,7 @@ bool Executor::Allocate() {
   if (alignment == kLargePage) madvise(arena_.get(), bytes, MADV_HUGEPAGE);
 #endif
   std::memset(arena_.get(), 0, bytes);
+  bound_ = Bind(program_, arena_.get());
   return true;
 }
 
@@ -185,6 +186,7 @@ void Executor::Work(int thread) {
 
 void Executor::RunItem(const Item& item, int thread) {
   const Step& step = program_.steps[static_cast<size_t>(item.step)];
+  const BoundStep& bound = bound_[static_cast<size_t>(item.step)];
   StepTime* time = profile_ ? &times_[static_cast<size_t>(thread)][static_cast<size_t>(item.step)] : nullptr;
   const uint64_t start = profile_ ? Ticks() : 0;
   switch (step.kind) {
@@ -204,63 +206,119 @@ void Executor::RunItem(const Item& item, int thread) {
       StoreBits(step, item.first_pixel, item.pixels);
       break;
     default: {
-      const int tiles = (item.pixels + kTilePixels - 1) / kTilePixels;
-      for (int i = 0; i < tiles * item.quads; ++i) {
-        const int tile = item.pixels_outside ? i / item.quads : i % tiles;
-        const int quad = item.first_quad + (item.pixels_outside ? i % item.quads : i / tiles);
-        const int pixel = item.first_pixel + tile * kTilePixels;
-        RunTile(step, quad, pixel, std::min(kTilePixels, item.first_pixel + item.pixels - pixel), time);
+      const int last_quad = item.first_quad + item.quads;
+      const int last_pixel = item.first_pixel + item.pixels;
+      const auto tile = [&](int quad, int pixel) {
+        RunTile(step, bound, quad, pixel, std::min(kTilePixels, last_pixel - pixel), time);
+      };
+      if (item.pixels_outside) {
+        for (int pixel = item.first_pixel; pixel < last_pixel; pixel += kTilePixels) {
+          for (int quad = item.first_quad; quad < last_quad; ++quad) tile(quad, pixel);
+        }
+      } else {
+        for (int quad = item.first_quad; quad < last_quad; ++quad) {
+          for (int pixel = item.first_pixel; pixel < last_pixel; pixel += kTilePixels) tile(quad, pixel);
+        }
       }
     }
   }
   if (profile_) time->ticks += Ticks() - start;
 }
 
-void Executor::RunTile(const Step& step, int quad, int pixel, int pixels, StepTime* time) {
+void Executor::RunTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time) {
   alignas(64) float scratch[kQuad][kTilePixels];
-  float* rows[kQuad];
-  const int channels = std::min(kQuad, step.channels - quad * kQuad);
-  const bool only_reads = step.kind == StepKind::kRead && step.chain.front().kind != ChainOp::Kind::kPointwise;
-  const PlaneRef target = only_reads ? step.source : step.direct;
-  for (int c = 0; c < channels; ++c) {
-    rows[c] = target.value >= 0 ? FloatPlane(target, quad * kQuad + c) + pixel : scratch[c];
+  float* rows[kQuad] = {};
+  const float* current[kQuad] = {};  // what the last link made, in scratch or where it is stored
+  const int channels = std::min(kQuad, bound.channels - quad * kQuad);
+  const auto place = [&](const Planes& target) {
+    const bool stored = target.first != nullptr;
+    for (int c = 0; c < channels; ++c) rows[c] = stored ? target.Row(quad * kQuad + c) + pixel : scratch[c];
+  };
+  if (step.kind == StepKind::kRead) {
+    for (int c = 0; c < channels; ++c) current[c] = bound.source.planes.Row(quad * kQuad + c) + pixel;
+  } else {
+    place(bound.target);
+    Produce(step, bound, quad, channels, pixel, pixels, rows, time);
+    std::copy_n(rows, channels, current);
   }
-  if (!only_reads) Produce(step, quad, channels, pixel, pixels, rows, time);
-  RunChain(step, quad, channels, pixel, pixels, rows);
+  for (const Link& link : bound.links) {
+    if (link.kind == Link::Kind::kSign) {
+      uint8_t* nibbles = link.target.first + static_cast<size_t>(quad) * link.target.bytes;
+      const float* bias = link.constants == nullptr ? nullptr : link.constants + quad * kQuad;
+      kernels_.quantize({current, bias, bound.mask + pixel, nibbles + pixel, channels, pixels});
+      // What lies around a sign plane is padding, and the memory had other uses before.
+      if (pixel == 0) std::memset(nibbles - link.margin, 0, link.margin);
+      if (pixel + pixels == bound.pixels) std::memset(nibbles + bound.pixels, 0, link.margin_back);
+      continue;
+    }
+    place(link.target);
+    RunLink(step, link, quad, channels, pixel, pixels, current, rows);
+    std::copy_n(rows, channels, current);
+  }
 }
 
-void Executor::Produce(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows,
-                       StepTime* time) {
+// One channel of an operand: where it lies, or resized into scratch.
+const float* Executor::OperandRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
+                                  float* scratch) const {
+  if (operand.resize == nullptr) return operand.planes.Row(channel) + pixel;
+  ResizeRow(step, operand, channel, pixel, pixels, scratch);
+  return scratch;
+}
+
+void Executor::RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
+                       const float* const* source, float* const* rows) const {
+  alignas(64) float scratch[kMaxTerms][kTilePixels];
+  const float* operands[kMaxTerms][kQuad];
+  // Resized operands are made a channel at a time, so that they are still in the first cache when they are read.
+  const int together = link.resizes ? 1 : channels;
+  for (int c = 0; c < channels; c += together) {
+    for (int i = 0; i < link.operands; ++i) {
+      for (int k = 0; k < together; ++k) {
+        operands[i][k] = OperandRow(step, link.operand[i], quad * kQuad + c + k, pixel, pixels, scratch[i]);
+      }
+    }
+    const float* constants = link.constants == nullptr ? nullptr : link.constants + quad * kQuad + c;
+    if (link.kind == Link::Kind::kSum) {
+      kernels_.sum(
+          {rows + c, source + c, {operands[0], operands[1], operands[2]}, link.operands, constants, together, pixels});
+    } else {
+      kernels_.pointwise(
+          {link.op, rows + c, source + c, link.operands > 0 ? operands[0] : nullptr, constants, together, pixels});
+    }
+  }
+}
+
+void Executor::Produce(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                       float* const* rows, StepTime* time) {
   switch (step.kind) {
     case StepKind::kLoad:
       return LoadRows(step, quad, channels, pixel, pixels, rows);
     case StepKind::kPool:
       return PoolRows(step, quad, channels, pixel, pixels, rows);
     case StepKind::kResize:
-      return ResizeRows(step, quad, channels, pixel, pixels, rows);
+      for (int c = 0; c < channels; ++c) ResizeRow(step, bound.source, quad * kQuad + c, pixel, pixels, rows[c]);
+      return;
     case StepKind::kDequantize:
       return DequantizeRows(step, quad, channels, pixel, pixels, rows);
-    case StepKind::kRead: {
-      const float* sources[kQuad];
-      for (int c = 0; c < channels; ++c) sources[c] = FloatPlane(step.source, quad * kQuad + c) + pixel;
-      kernels_.pointwise({Pointwise::kCopy, rows, sources, nullptr, channels, pixels});
-      return;
-    }
     default:
       break;
   }
   alignas(64) uint16_t acc[kQuad * kTilePixels];
   const Bconv& bconv = step.bconv;
   BconvTile tile;
-  tile.signs = SignPlane(step.source, 0) + pixel;
+  tile.signs = bound.source.planes.first + pixel;
   tile.offsets = bconv.offsets.data();
   tile.weights = bconv.weights.data() + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bconv.triples);
   tile.triples = bconv.triples;
   tile.vectors = pixels / kLanes;
+  alignas(64) float resized[2][kQuad][kTilePixels];
   const float* residuals[2][kQuad];
   const auto add = [&](int i) -> const float* const* {
-    if (bconv.residuals[i].value < 0) return nullptr;
-    for (int c = 0; c < channels; ++c) residuals[i][c] = FloatPlane(bconv.residuals[i], quad * kQuad + c) + pixel;
+    const Operand& operand = bound.residuals[i];
+    if (operand.planes.first == nullptr) return nullptr;
+    for (int c = 0; c < channels; ++c) {
+      residuals[i][c] = OperandRow(step, operand, quad * kQuad + c, pixel, pixels, resized[i][c]);
+    }
     return residuals[i];
   };
   Epilogue epilogue;
@@ -269,46 +327,17 @@ void Executor::Produce(const Step& step, int quad, int channels, int pixel, int 
   epilogue.multiplier = &bconv.multiplier[static_cast<size_t>(quad * kQuad)];
   epilogue.bias = &bconv.bias[static_cast<size_t>(quad * kQuad)];
   epilogue.alpha = bconv.alpha.empty() ? nullptr : &bconv.alpha[static_cast<size_t>(quad * kQuad)];
-  epilogue.residual = add(0);
-  epilogue.second_residual = add(1);
   const uint64_t start = time != nullptr ? Ticks() : 0;
   kernels_.bconv(tile, acc);
   if (time != nullptr) time->bconv_ticks += Ticks() - start;
   if (!bconv.tap_sums.empty()) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
+  epilogue.residual = add(0);
+  epilogue.second_residual = add(1);
   epilogue.clamp_min = bconv.clamp_min;
   epilogue.clamp_max = bconv.clamp_max;
   epilogue.channels = channels;
   epilogue.pixels = pixels;
   kernels_.epilogue(epilogue);
-}
-
-void Executor::RunChain(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) {
-  for (const ChainOp& link : step.chain) {
-    const float* constants = link.constants.empty() ? nullptr : &link.constants[static_cast<size_t>(quad * kQuad)];
-    switch (link.kind) {
-      case ChainOp::Kind::kPointwise: {
-        const float* operands[kQuad];
-        const bool planes = link.plane.value >= 0;
-        for (int c = 0; planes && c < channels; ++c) operands[c] = FloatPlane(link.plane, quad * kQuad + c) + pixel;
-        kernels_.pointwise({link.op, rows, planes ? operands : nullptr, constants, channels, pixels});
-        break;
-      }
-      case ChainOp::Kind::kStore: {
-        if (step.direct.value >= 0) break;
-        float* targets[kQuad];
-        for (int c = 0; c < channels; ++c) targets[c] = FloatPlane(link.plane, quad * kQuad + c) + pixel;
-        kernels_.pointwise({Pointwise::kCopy, targets, rows, nullptr, channels, pixels});
-        break;
-      }
-      case ChainOp::Kind::kSign: {
-        const Geometry& geometry = GeometryOf(step);
-        kernels_.quantize(
-            {rows, constants, geometry.mask.data() + pixel, SignPlane(link.plane, quad) + pixel, channels, pixels});
-        ZeroMargins(link.plane, quad, pixel == 0, pixel + pixels == geometry.pixels);
-        break;
-      }
-    }
-  }
 }
 
 std::vector<StepTime> Executor::StepTimes() const {

@@ -9,6 +9,7 @@
 
 #include "compiler/program.h"
 #include "kernels/kernels.h"
+#include "runtime/bound.h"
 #include "runtime/thread_pool.h"
 
 namespace bihrnet {
@@ -53,12 +54,16 @@ class Executor {
   void SplitStep(int index, Level* level) const;
   void Work(int thread);
   void RunItem(const Item& item, int thread);
-  void RunTile(const Step& step, int quad, int pixel, int pixels, StepTime* time);
-  void Produce(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows, StepTime* time);
-  void RunChain(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows);
+  void RunTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time);
+  void Produce(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+               float* const* rows, StepTime* time);
+  void RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
+               const float* const* source, float* const* rows) const;
+  const float* OperandRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
+                          float* scratch) const;
   void LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
-  void ResizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
+  void ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, float* row) const;
   void DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void CorrectedRows(const Step& step, int quad, int channels, int pixel, int pixels, const uint16_t* acc,
                      float* const* rows) const;
@@ -82,6 +87,7 @@ class Executor {
     void operator()(void* memory) const;
   };
   std::unique_ptr<uint8_t, Free> arena_;
+  std::vector<BoundStep> bound_;  // by step; empty before Allocate
   std::vector<Level> levels_;
   std::vector<std::atomic<int>> next_;  // by level: the first item that no thread has taken
   std::vector<const uint8_t*> inputs_;

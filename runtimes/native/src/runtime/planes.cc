@@ -12,12 +12,11 @@ namespace {
 template <typename F>
 void ForEachRun(const Geometry& geometry, int pixel, int pixels, F f) {
   const int end = std::min(pixel + pixels, geometry.height * geometry.pitch);
-  for (int p = pixel; p < end;) {
-    const int y = p / geometry.pitch;
-    const int x = p - y * geometry.pitch;
-    const int row_end = y * geometry.pitch + geometry.width;
-    if (p < row_end) f(y, x, p - pixel, std::min(row_end, end) - p);
-    p = (y + 1) * geometry.pitch;
+  int y = pixel / geometry.pitch;
+  int row = y * geometry.pitch;
+  for (int p = pixel; p < end; ++y, row += geometry.pitch, p = row) {
+    const int row_end = row + geometry.width;
+    if (p < row_end) f(y, p - row, p - pixel, std::min(row_end, end) - p);
   }
 }
 
@@ -35,19 +34,6 @@ float PoolWindow(const Pool& pool, const Geometry& source, const float* plane, i
     }
   }
   return pool.average ? result / static_cast<float>((y1 - y0) * (x1 - x0)) : result;
-}
-
-// count pixels of a row that repeats each of its source's pixels kFactor times, from pixel x on.
-template <int kFactor>
-void RepeatRow(const float* from, int x, int count, float* row) {
-  int i = 0;
-  for (; i < count && (x + i) % kFactor != 0; ++i) row[i] = from[(x + i) / kFactor];
-  const float* source = from + (x + i) / kFactor;
-  const int whole = (count - i) / kFactor;
-  for (int s = 0; s < whole; ++s) {
-    for (int j = 0; j < kFactor; ++j) row[i + s * kFactor + j] = source[s];
-  }
-  for (i += whole * kFactor; i < count; ++i) row[i] = from[(x + i) / kFactor];
 }
 
 }  // namespace
@@ -165,26 +151,16 @@ void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int
   }
 }
 
-void Executor::ResizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
-  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
-  const int* column = step.resize.column.data();
-  for (int c = 0; c < channels; ++c) {
-    const float* plane = FloatPlane(step.source, quad * kQuad + c);
-    ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
-      const float* from = plane + step.resize.row[static_cast<size_t>(y)] * source.pitch;
-      float* row = rows[c] + at;
-      switch (step.resize.factor) {
-        case 2:
-          return RepeatRow<2>(from, x, count, row);
-        case 4:
-          return RepeatRow<4>(from, x, count, row);
-        case 8:
-          return RepeatRow<8>(from, x, count, row);
-        default:
-          for (int i = 0; i < count; ++i) row[i] = from[column[x + i]];
-      }
-    });
-  }
+void Executor::ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
+                         float* row) const {
+  const Resize& resize = *operand.resize;
+  const float* plane = operand.planes.Row(channel);
+  ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
+    const float* from = plane + resize.row[static_cast<size_t>(y)] * operand.pitch;
+    if (resize.factor > 0) return kernels_.repeat({from, row + at, x, count, resize.factor});
+    const int* column = resize.column.data() + x;
+    for (int i = 0; i < count; ++i) row[at + i] = from[column[i]];
+  });
 }
 
 void Executor::DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels,
@@ -236,8 +212,12 @@ void Executor::RegridPlanes(const Step& step, int first, int count) {
       uint8_t* to = SignPlane(step.target, static_cast<int>(phase) * planes + plane);
       for (int row = 0; row < regrid.rows; ++row, to += regrid.pitch) {
         const int y = (regrid.first_row + row) * regrid.stride_height + regrid.phases[phase].y;
-        std::memset(to, 0, static_cast<size_t>(regrid.columns));
-        if (y < 0 || y >= source.height) continue;
+        if (y < 0 || y >= source.height) {
+          std::memset(to, 0, static_cast<size_t>(regrid.columns));
+          continue;
+        }
+        for (int i = 0; i < begin; ++i) to[i] = 0;
+        for (int i = end; i < regrid.columns; ++i) to[i] = 0;
         const uint8_t* line = from + y * source.pitch + x0;
         if (regrid.stride_width == 2) {
           kernels_.every_second(line + 2 * begin, to + begin, end - begin);

@@ -1,0 +1,93 @@
+#if defined(__AVX2__)
+#include <immintrin.h>
+
+#include "impl.h"
+
+namespace bihrnet {
+namespace {
+
+constexpr int kStep = 8;
+
+inline __m128 Even(__m128 a, __m128 b) { return _mm_shuffle_ps(a, b, 0x88); }
+inline __m128 Odd(__m128 a, __m128 b) { return _mm_shuffle_ps(a, b, 0xdd); }
+
+// Whole vectors of a row that repeats every pixel of `from`, the first whole one; returns how many pixels.
+template <int kFactor>
+int RepeatWhole(const float* from, int count, float* row) {
+  int i = 0;
+  for (; i + kStep <= count; i += kStep) {
+    __m256 repeated;
+    if (kFactor == 8) {
+      repeated = _mm256_broadcast_ss(from + i / 8);
+    } else if (kFactor == 4) {
+      const __m256 two = _mm256_castpd_ps(_mm256_broadcast_sd(reinterpret_cast<const double*>(from + i / 4)));
+      repeated = _mm256_permutevar_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    } else {
+      const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from + i / 2));
+      repeated = _mm256_permutevar_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+    }
+    _mm256_storeu_ps(row + i, repeated);
+  }
+  return i;
+}
+
+}  // namespace
+
+void HalveRowAvx2(const Halve& args) {
+  int i = 0;
+  for (; i + kStep <= args.pixels; i += kStep) {
+    const float* upper = args.upper + 2 * i;
+    const float* lower = args.lower + 2 * i;
+    const __m256 u0 = _mm256_loadu_ps(upper), u1 = _mm256_loadu_ps(upper + 8);
+    const __m256 l0 = _mm256_loadu_ps(lower), l1 = _mm256_loadu_ps(lower + 8);
+    __m256 sum = _mm256_add_ps(_mm256_shuffle_ps(u0, u1, 0x88), _mm256_shuffle_ps(u0, u1, 0xdd));
+    sum = _mm256_add_ps(sum, _mm256_shuffle_ps(l0, l1, 0x88));
+    sum = _mm256_add_ps(sum, _mm256_shuffle_ps(l0, l1, 0xdd));
+    sum = _mm256_mul_ps(sum, _mm256_set1_ps(0.25f));
+    // The shuffles took pairs from each half.
+    _mm256_storeu_ps(args.row + i, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8)));
+  }
+  for (; i + kStep / 2 <= args.pixels; i += kStep / 2) {
+    const float* upper = args.upper + 2 * i;
+    const float* lower = args.lower + 2 * i;
+    const __m128 u0 = _mm_loadu_ps(upper), u1 = _mm_loadu_ps(upper + 4);
+    const __m128 l0 = _mm_loadu_ps(lower), l1 = _mm_loadu_ps(lower + 4);
+    const __m128 sum = _mm_add_ps(_mm_add_ps(_mm_add_ps(Even(u0, u1), Odd(u0, u1)), Even(l0, l1)), Odd(l0, l1));
+    _mm_storeu_ps(args.row + i, _mm_mul_ps(sum, _mm_set1_ps(0.25f)));
+  }
+  HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
+}
+
+void RepeatRowAvx2(const Repeat& args) {
+  const int factor = args.factor;
+  if (factor != 2 && factor != 4 && factor != 8) return RepeatRowScalar(args);
+  int i = 0;
+  for (; i < args.count && (args.x + i) % factor != 0; ++i) args.row[i] = args.from[args.x / factor];
+  const float* from = args.from + (args.x + i) / factor;
+  const int left = args.count - i;
+  float* row = args.row + i;
+  int whole = 0;
+  if (factor == 2) whole = RepeatWhole<2>(from, left, row);
+  if (factor == 4) whole = RepeatWhole<4>(from, left, row);
+  if (factor == 8) whole = RepeatWhole<8>(from, left, row);
+  for (int p = whole; p < left; ++p) row[p] = from[p / factor];
+}
+
+void EverySecondAvx2(const uint8_t* from, uint8_t* to, int count) {
+  const __m128i low = _mm_set1_epi16(0x00ff);
+  int i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i));
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i + 16));
+    const __m128i bytes = _mm_packus_epi16(_mm_and_si128(a, low), _mm_and_si128(b, low));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
+  }
+  for (; i + 8 <= count; i += 8) {
+    const __m128i a = _mm_and_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i)), low);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i), _mm_packus_epi16(a, a));
+  }
+  for (; i < count; ++i) to[i] = from[2 * i];
+}
+
+}  // namespace bihrnet
+#endif

@@ -1,0 +1,21 @@
+#include "impl.h"
+
+namespace bihrnet {
+
+void HalveRowScalar(const Halve& args) {
+  const float* upper = args.upper;
+  const float* lower = args.lower;
+  for (int i = 0; i < args.pixels; ++i) {
+    args.row[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * 0.25f;
+  }
+}
+
+void RepeatRowScalar(const Repeat& args) {
+  for (int i = 0; i < args.count; ++i) args.row[i] = args.from[(args.x + i) / args.factor];
+}
+
+void EverySecondScalar(const uint8_t* from, uint8_t* to, int count) {
+  for (int i = 0; i < count; ++i) to[i] = from[2 * i];
+}
+
+}  // namespace bihrnet
