@@ -30,26 +30,64 @@ struct Link {
   Kind kind = Kind::kPointwise;
   Pointwise op = Pointwise::kCopy;
   bool resizes = false;  // any operand is resized
-  int operands = 0;
-  Operand operand[kMaxTerms];
+  uint8_t operand_count = 0;
+  uint32_t margin = 0;  // zero bytes before a plane of signs, and behind it
+  uint32_t margin_back = 0;
+  const Operand* operands = nullptr;
   const float* constants = nullptr;  // [channels] the operand where there are no planes, the factors of a sum, the bias
                                      // of signs
   Planes target;                     // of the result where it is stored, or the signs
-  size_t margin = 0;                 // zero bytes before a plane of signs
-  size_t margin_back = 0;
 };
 
 struct BoundStep {
-  Operand source;
-  Operand residuals[2];
-  Planes target;  // of what the chain begins with, where that is stored
-  const uint8_t* mask = nullptr;
+  StepKind kind = StepKind::kRead;
   int channels = 0;
   int pixels = 0;
-  std::vector<Link> links;
+  int link_count = 0;
+  const Link* links = nullptr;
+  Operand source;
+  Planes target;  // of what the chain begins with, where that is stored
+  const uint8_t* mask = nullptr;
+  // Of a binary convolution.
+  bool pads_are_zero = false;
+  int triples = 0;
+  int32_t clamp_min = 0;
+  int32_t clamp_max = 0;
+  const int32_t* offsets = nullptr;
+  const uint16_t* weights = nullptr;
+  const float* multiplier = nullptr;
+  const float* bias = nullptr;
+  const float* alpha = nullptr;
+  Operand residuals[2];
 };
 
-// `arena` is the program's memory; the program must outlive the result, unchanged.
-std::vector<BoundStep> Bind(const Program& program, uint8_t* arena);
+// Read front to back in a run, so that the processor fetches ahead.
+class BoundProgram {
+ public:
+  // `arena` is the program's memory; the program must stay, unchanged.
+  BoundProgram(const Program& program, uint8_t* arena);
+  BoundProgram(const BoundProgram&) = delete;
+  BoundProgram& operator=(const BoundProgram&) = delete;
+
+  const BoundStep& operator[](int step) const { return steps_[static_cast<size_t>(step)]; }
+
+ private:
+  void BindStep(const Step& step);
+  const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
+  const Geometry& GeometryOf(int index) const { return program_.geometries[static_cast<size_t>(index)]; }
+  Planes PlanesOf(PlaneRef plane) const;
+  Operand OperandOf(PlaneRef plane, int resize) const;
+  const float* Floats(const std::vector<float>& values);
+  void AppendSign(const ChainOp& op);
+  void AppendPointwise(const ChainOp& op, bool first);
+
+  const Program& program_;
+  uint8_t* arena_;
+  std::vector<BoundStep> steps_;
+  // As large as they will be from the start: pointers into them stay.
+  std::vector<Link> links_;
+  std::vector<Operand> operands_;
+  std::vector<float> floats_;
+};
 
 }  // namespace bihrnet

@@ -46,7 +46,6 @@ Executor::Executor(Program program, const Kernels& kernels, ThreadPool& pool, bo
       kernels_(kernels),
       pool_(pool),
       profile_(profile),
-      levels_(static_cast<size_t>(program_.levels)),
       next_(static_cast<size_t>(program_.levels)) {
   SplitIntoItems();
   if (profile_) {
@@ -65,7 +64,7 @@ bool Executor::Allocate() {
   if (alignment == kLargePage) madvise(arena_.get(), bytes, MADV_HUGEPAGE);
 #endif
   std::memset(arena_.get(), 0, bytes);
-  bound_ = Bind(program_, arena_.get());
+  bound_ = std::make_unique<BoundProgram>(program_, arena_.get());
   return true;
 }
 
@@ -92,12 +91,16 @@ void Executor::ZeroMargins(PlaneRef plane, int quad, bool front, bool back) cons
 }
 
 void Executor::SplitIntoItems() {
+  levels_.push_back(0);
   for (size_t i = 0; i < program_.steps.size(); ++i) {
-    SplitStep(static_cast<int>(i), &levels_[static_cast<size_t>(program_.steps[i].level)]);
+    SplitStep(static_cast<int>(i));
+    const bool last = i + 1 == program_.steps.size() || program_.steps[i + 1].level != program_.steps[i].level;
+    if (last) levels_.push_back(static_cast<int>(items_.size()));
   }
+  items_.push_back(items_.empty() ? Item{} : items_.back());
 }
 
-void Executor::SplitStep(int index, Level* level) const {
+void Executor::SplitStep(int index) {
   const Step& step = program_.steps[static_cast<size_t>(index)];
   const int quads = QuadsOf(step.channels);
   const int pixels = GeometryOf(step).pixels;
@@ -109,7 +112,7 @@ void Executor::SplitStep(int index, Level* level) const {
       for (int quad = 0; quad < quads; quad += 4) {
         item.first_quad = quad;
         item.quads = std::min(4, quads - quad);
-        level->items.push_back(item);
+        items_.push_back(item);
       }
       return;
     case StepKind::kStore:
@@ -117,7 +120,7 @@ void Executor::SplitStep(int index, Level* level) const {
       for (int pixel = 0; pixel < pixels; pixel += 4 * kTilePixels) {
         item.first_pixel = pixel;
         item.pixels = std::min(4 * kTilePixels, pixels - pixel);
-        level->items.push_back(item);
+        items_.push_back(item);
       }
       return;
     default:
@@ -133,7 +136,7 @@ void Executor::SplitStep(int index, Level* level) const {
     for (int quad = 0; quad < quads; quad += chunk) {
       item.first_quad = quad;
       item.quads = std::min(chunk, quads - quad);
-      level->items.push_back(item);
+      items_.push_back(item);
     }
   } else {
     const int64_t tile_cost = vector_cost * quads * (kTilePixels / kLanes);
@@ -141,7 +144,7 @@ void Executor::SplitStep(int index, Level* level) const {
     for (int pixel = 0; pixel < pixels; pixel += chunk) {
       item.first_pixel = pixel;
       item.pixels = std::min(chunk, pixels - pixel);
-      level->items.push_back(item);
+      items_.push_back(item);
     }
   }
 }
@@ -173,23 +176,30 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
 }
 
 void Executor::Work(int thread) {
-  for (size_t i = 0; i < levels_.size(); ++i) {
-    const std::vector<Item>& items = levels_[i].items;
-    const int count = static_cast<int>(items.size());
+  for (size_t i = 0; i < next_.size(); ++i) {
+    const Item* items = items_.data() + levels_[i];
+    const int count = levels_[i + 1] - levels_[i];
     for (int taken = next_[i].fetch_add(1, std::memory_order_relaxed); taken < count;
          taken = next_[i].fetch_add(1, std::memory_order_relaxed)) {
-      RunItem(items[static_cast<size_t>(taken)], thread);
+      RunItem(items[taken], thread);
     }
     pool_.Barrier();
   }
 }
 
+// A step's description was last read a run ago: it is on its way while the step before works.
+void Executor::Prefetch(const Item* next) const {
+  const auto* bound = reinterpret_cast<const char*>(&(*bound_)[next->step]);
+  for (size_t i = 0; i < sizeof(BoundStep); i += 64) __builtin_prefetch(bound + i);
+}
+
 void Executor::RunItem(const Item& item, int thread) {
   const Step& step = program_.steps[static_cast<size_t>(item.step)];
-  const BoundStep& bound = bound_[static_cast<size_t>(item.step)];
+  const BoundStep& bound = (*bound_)[item.step];
+  Prefetch(&item + 1);
   StepTime* time = profile_ ? &times_[static_cast<size_t>(thread)][static_cast<size_t>(item.step)] : nullptr;
   const uint64_t start = profile_ ? Ticks() : 0;
-  switch (step.kind) {
+  switch (bound.kind) {
     case StepKind::kRegrid:
       RegridPlanes(step, item.first_quad, item.quads);
       break;
@@ -234,14 +244,15 @@ void Executor::RunTile(const Step& step, const BoundStep& bound, int quad, int p
     const bool stored = target.first != nullptr;
     for (int c = 0; c < channels; ++c) rows[c] = stored ? target.Row(quad * kQuad + c) + pixel : scratch[c];
   };
-  if (step.kind == StepKind::kRead) {
+  if (bound.kind == StepKind::kRead) {
     for (int c = 0; c < channels; ++c) current[c] = bound.source.planes.Row(quad * kQuad + c) + pixel;
   } else {
     place(bound.target);
     Produce(step, bound, quad, channels, pixel, pixels, rows, time);
     std::copy_n(rows, channels, current);
   }
-  for (const Link& link : bound.links) {
+  for (const Link *next = bound.links, *end = next + bound.link_count; next != end; ++next) {
+    const Link& link = *next;
     if (link.kind == Link::Kind::kSign) {
       uint8_t* nibbles = link.target.first + static_cast<size_t>(quad) * link.target.bytes;
       const float* bias = link.constants == nullptr ? nullptr : link.constants + quad * kQuad;
@@ -272,25 +283,30 @@ void Executor::RunLink(const Step& step, const Link& link, int quad, int channel
   // Resized operands are made a channel at a time, so that they are still in the first cache when they are read.
   const int together = link.resizes ? 1 : channels;
   for (int c = 0; c < channels; c += together) {
-    for (int i = 0; i < link.operands; ++i) {
+    for (int i = 0; i < link.operand_count; ++i) {
       for (int k = 0; k < together; ++k) {
-        operands[i][k] = OperandRow(step, link.operand[i], quad * kQuad + c + k, pixel, pixels, scratch[i]);
+        operands[i][k] = OperandRow(step, link.operands[i], quad * kQuad + c + k, pixel, pixels, scratch[i]);
       }
     }
     const float* constants = link.constants == nullptr ? nullptr : link.constants + quad * kQuad + c;
     if (link.kind == Link::Kind::kSum) {
-      kernels_.sum(
-          {rows + c, source + c, {operands[0], operands[1], operands[2]}, link.operands, constants, together, pixels});
+      kernels_.sum({rows + c,
+                    source + c,
+                    {operands[0], operands[1], operands[2]},
+                    link.operand_count,
+                    constants,
+                    together,
+                    pixels});
     } else {
       kernels_.pointwise(
-          {link.op, rows + c, source + c, link.operands > 0 ? operands[0] : nullptr, constants, together, pixels});
+          {link.op, rows + c, source + c, link.operand_count > 0 ? operands[0] : nullptr, constants, together, pixels});
     }
   }
 }
 
 void Executor::Produce(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                        float* const* rows, StepTime* time) {
-  switch (step.kind) {
+  switch (bound.kind) {
     case StepKind::kLoad:
       return LoadRows(step, quad, channels, pixel, pixels, rows);
     case StepKind::kPool:
@@ -301,40 +317,40 @@ void Executor::Produce(const Step& step, const BoundStep& bound, int quad, int c
     case StepKind::kDequantize:
       return DequantizeRows(step, quad, channels, pixel, pixels, rows);
     default:
-      break;
+      return BconvRows(step, bound, quad, channels, pixel, pixels, rows, time);
   }
+}
+
+void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                         float* const* rows, StepTime* time) {
   alignas(64) uint16_t acc[kQuad * kTilePixels];
-  const Bconv& bconv = step.bconv;
-  BconvTile tile;
-  tile.signs = bound.source.planes.first + pixel;
-  tile.offsets = bconv.offsets.data();
-  tile.weights = bconv.weights.data() + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bconv.triples);
-  tile.triples = bconv.triples;
-  tile.vectors = pixels / kLanes;
+  const int first = quad * kQuad;
+  const uint64_t start = time != nullptr ? Ticks() : 0;
+  kernels_.bconv({bound.source.planes.first + pixel, bound.offsets,
+                  bound.weights + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bound.triples), bound.triples,
+                  pixels / kLanes},
+                 acc);
+  if (time != nullptr) time->bconv_ticks += Ticks() - start;
+  if (bound.pads_are_zero) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
   alignas(64) float resized[2][kQuad][kTilePixels];
   const float* residuals[2][kQuad];
-  const auto add = [&](int i) -> const float* const* {
-    const Operand& operand = bound.residuals[i];
-    if (operand.planes.first == nullptr) return nullptr;
+  const float* const* given[2] = {};
+  for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
     for (int c = 0; c < channels; ++c) {
-      residuals[i][c] = OperandRow(step, operand, quad * kQuad + c, pixel, pixels, resized[i][c]);
+      residuals[i][c] = OperandRow(step, bound.residuals[i], first + c, pixel, pixels, resized[i][c]);
     }
-    return residuals[i];
-  };
+    given[i] = residuals[i];
+  }
   Epilogue epilogue;
   epilogue.acc = acc;
   epilogue.rows = rows;
-  epilogue.multiplier = &bconv.multiplier[static_cast<size_t>(quad * kQuad)];
-  epilogue.bias = &bconv.bias[static_cast<size_t>(quad * kQuad)];
-  epilogue.alpha = bconv.alpha.empty() ? nullptr : &bconv.alpha[static_cast<size_t>(quad * kQuad)];
-  const uint64_t start = time != nullptr ? Ticks() : 0;
-  kernels_.bconv(tile, acc);
-  if (time != nullptr) time->bconv_ticks += Ticks() - start;
-  if (!bconv.tap_sums.empty()) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
-  epilogue.residual = add(0);
-  epilogue.second_residual = add(1);
-  epilogue.clamp_min = bconv.clamp_min;
-  epilogue.clamp_max = bconv.clamp_max;
+  epilogue.multiplier = bound.multiplier + first;
+  epilogue.bias = bound.bias + first;
+  epilogue.alpha = bound.alpha == nullptr ? nullptr : bound.alpha + first;
+  epilogue.residual = given[0];
+  epilogue.second_residual = given[1];
+  epilogue.clamp_min = bound.clamp_min;
+  epilogue.clamp_max = bound.clamp_max;
   epilogue.channels = channels;
   epilogue.pixels = pixels;
   kernels_.epilogue(epilogue);

@@ -46,17 +46,16 @@ class Executor {
     int pixels;
     bool pixels_outside;  // the outer loop is over pixels, else over quads
   };
-  struct Level {
-    std::vector<Item> items;
-  };
-
   void SplitIntoItems();
-  void SplitStep(int index, Level* level) const;
+  void SplitStep(int index);
   void Work(int thread);
   void RunItem(const Item& item, int thread);
+  void Prefetch(const Item* next) const;
   void RunTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time);
   void Produce(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                float* const* rows, StepTime* time);
+  void BconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                 float* const* rows, StepTime* time);
   void RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
                const float* const* source, float* const* rows) const;
   const float* OperandRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
@@ -87,9 +86,10 @@ class Executor {
     void operator()(void* memory) const;
   };
   std::unique_ptr<uint8_t, Free> arena_;
-  std::vector<BoundStep> bound_;  // by step; empty before Allocate
-  std::vector<Level> levels_;
-  std::vector<std::atomic<int>> next_;  // by level: the first item that no thread has taken
+  std::unique_ptr<BoundProgram> bound_;  // null before Allocate
+  std::vector<Item> items_;              // by level, and one more
+  std::vector<int> levels_;              // by level: its first item; and the end
+  std::vector<std::atomic<int>> next_;   // by level: the first item that no thread has taken
   std::vector<const uint8_t*> inputs_;
   std::vector<uint8_t*> outputs_;
   std::vector<std::vector<StepTime>> times_;  // by thread, then step
