@@ -11,24 +11,29 @@ constexpr int kStep = 8;
 inline __m128 Even(__m128 a, __m128 b) { return _mm_shuffle_ps(a, b, 0x88); }
 inline __m128 Odd(__m128 a, __m128 b) { return _mm_shuffle_ps(a, b, 0xdd); }
 
-// Whole vectors of a row that repeats every pixel of `from`, the first whole one; returns how many pixels.
 template <int kFactor>
-int RepeatWhole(const float* from, int count, float* row) {
-  int i = 0;
-  for (; i + kStep <= count; i += kStep) {
-    __m256 repeated;
-    if (kFactor == 8) {
-      repeated = _mm256_broadcast_ss(from + i / 8);
-    } else if (kFactor == 4) {
-      const __m256 two = _mm256_castpd_ps(_mm256_broadcast_sd(reinterpret_cast<const double*>(from + i / 4)));
-      repeated = _mm256_permutevar_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
-    } else {
-      const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from + i / 2));
-      repeated = _mm256_permutevar_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
-    }
-    _mm256_storeu_ps(row + i, repeated);
+inline __m256 Repeated(const float* from) {
+  if (kFactor == 8) return _mm256_broadcast_ss(from);
+  if (kFactor == 4) {
+    const __m256 two = _mm256_castpd_ps(_mm256_broadcast_sd(reinterpret_cast<const double*>(from)));
+    return _mm256_permutevar_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
   }
-  return i;
+  const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
+  return _mm256_permutevar_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+}
+
+template <int kFactor>
+void RepeatPixels(const Repeat& args) {
+  const unsigned x = static_cast<unsigned>(args.x);
+  const float* from = args.from + x / kFactor;
+  float* row = args.row;
+  float* const end = row + args.count;
+  if (x % kFactor != 0) {
+    for (unsigned i = x % kFactor; i < kFactor && row != end; ++i) *row++ = *from;
+    ++from;
+  }
+  for (; end - row >= kStep; row += kStep, from += kStep / kFactor) _mm256_storeu_ps(row, Repeated<kFactor>(from));
+  for (unsigned i = 0; row != end; ++i) *row++ = from[i / kFactor];
 }
 
 }  // namespace
@@ -55,22 +60,20 @@ void HalveRowAvx2(const Halve& args) {
     const __m128 sum = _mm_add_ps(_mm_add_ps(_mm_add_ps(Even(u0, u1), Odd(u0, u1)), Even(l0, l1)), Odd(l0, l1));
     _mm_storeu_ps(args.row + i, _mm_mul_ps(sum, _mm_set1_ps(0.25f)));
   }
-  HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
+  if (i < args.pixels) HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
 }
 
 void RepeatRowAvx2(const Repeat& args) {
-  const int factor = args.factor;
-  if (factor != 2 && factor != 4 && factor != 8) return RepeatRowScalar(args);
-  int i = 0;
-  for (; i < args.count && (args.x + i) % factor != 0; ++i) args.row[i] = args.from[args.x / factor];
-  const float* from = args.from + (args.x + i) / factor;
-  const int left = args.count - i;
-  float* row = args.row + i;
-  int whole = 0;
-  if (factor == 2) whole = RepeatWhole<2>(from, left, row);
-  if (factor == 4) whole = RepeatWhole<4>(from, left, row);
-  if (factor == 8) whole = RepeatWhole<8>(from, left, row);
-  for (int p = whole; p < left; ++p) row[p] = from[p / factor];
+  switch (args.factor) {
+    case 2:
+      return RepeatPixels<2>(args);
+    case 4:
+      return RepeatPixels<4>(args);
+    case 8:
+      return RepeatPixels<8>(args);
+    default:
+      RepeatRowScalar(args);
+  }
 }
 
 void EverySecondAvx2(const uint8_t* from, uint8_t* to, int count) {

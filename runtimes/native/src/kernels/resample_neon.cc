@@ -13,7 +13,7 @@ void HalveRowNeon(const Halve& args) {
     const float32x4_t sum = vaddq_f32(vaddq_f32(vaddq_f32(upper.val[0], upper.val[1]), lower.val[0]), lower.val[1]);
     vst1q_f32(args.row + i, vmulq_n_f32(sum, 0.25f));
   }
-  HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
+  if (i < args.pixels) HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
 }
 
 void RepeatRowNeon(const Repeat& args) {

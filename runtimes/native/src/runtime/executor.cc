@@ -18,12 +18,6 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kLargePage = size_t{2} << 20;
 constexpr size_t kSlack = 4 * kLanes;  // kernels may read a vector past the last plane
-// What an item should cost, in rough cycles: small enough to share out, large enough that taking it costs nothing.
-constexpr int64_t kItemCost = 30000;
-// Up to here the signs that a step reads stay in a core's first cache while all of its weights pass by.
-constexpr size_t kSmallInput = 24 * 1024;
-
-int QuadsOf(int channels) { return (channels + kQuad - 1) / kQuad; }
 
 }  // namespace
 
@@ -46,8 +40,8 @@ Executor::Executor(Program program, const Kernels& kernels, ThreadPool& pool, bo
       kernels_(kernels),
       pool_(pool),
       profile_(profile),
+      schedule_(ScheduleItems(program_, pool.threads())),
       next_(static_cast<size_t>(program_.levels)) {
-  SplitIntoItems();
   if (profile_) {
     times_.assign(static_cast<size_t>(pool_.threads()), std::vector<StepTime>(program_.steps.size()));
   }
@@ -90,65 +84,6 @@ void Executor::ZeroMargins(PlaneRef plane, int quad, bool front, bool back) cons
   }
 }
 
-void Executor::SplitIntoItems() {
-  levels_.push_back(0);
-  for (size_t i = 0; i < program_.steps.size(); ++i) {
-    SplitStep(static_cast<int>(i));
-    const bool last = i + 1 == program_.steps.size() || program_.steps[i + 1].level != program_.steps[i].level;
-    if (last) levels_.push_back(static_cast<int>(items_.size()));
-  }
-  items_.push_back(items_.empty() ? Item{} : items_.back());
-}
-
-void Executor::SplitStep(int index) {
-  const Step& step = program_.steps[static_cast<size_t>(index)];
-  const int quads = QuadsOf(step.channels);
-  const int pixels = GeometryOf(step).pixels;
-  Item item{index, 0, quads, 0, pixels, false};
-  switch (step.kind) {
-    case StepKind::kRegrid:
-    case StepKind::kBinaryPool:
-    case StepKind::kLoadBits:
-      for (int quad = 0; quad < quads; quad += 4) {
-        item.first_quad = quad;
-        item.quads = std::min(4, quads - quad);
-        items_.push_back(item);
-      }
-      return;
-    case StepKind::kStore:
-    case StepKind::kStoreBits:
-      for (int pixel = 0; pixel < pixels; pixel += 4 * kTilePixels) {
-        item.first_pixel = pixel;
-        item.pixels = std::min(4 * kTilePixels, pixels - pixel);
-        items_.push_back(item);
-      }
-      return;
-    default:
-      break;
-  }
-  const int64_t vector_cost = 60 + 9 * int64_t{step.bconv.triples};  // four channels of kLanes pixels
-  const bool small = step.kind == StepKind::kBconv && pixels <= 4 * kTilePixels &&
-                     ValueOf(step.source).plane_bytes * static_cast<size_t>(ValueOf(step.source).planes) <= kSmallInput;
-  item.pixels_outside = !small;
-  if (small) {
-    const int64_t quad_cost = vector_cost * pixels / kLanes;
-    const int chunk = static_cast<int>(std::clamp<int64_t>(kItemCost / quad_cost, 1, quads));
-    for (int quad = 0; quad < quads; quad += chunk) {
-      item.first_quad = quad;
-      item.quads = std::min(chunk, quads - quad);
-      items_.push_back(item);
-    }
-  } else {
-    const int64_t tile_cost = vector_cost * quads * (kTilePixels / kLanes);
-    const int chunk = kTilePixels * static_cast<int>(std::clamp<int64_t>(kItemCost / tile_cost, 1, 64));
-    for (int pixel = 0; pixel < pixels; pixel += chunk) {
-      item.first_pixel = pixel;
-      item.pixels = std::min(chunk, pixels - pixel);
-      items_.push_back(item);
-    }
-  }
-}
-
 void Executor::Run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {
   const uint64_t start = profile_ ? Ticks() : 0;
   for (int image = 0; image < program_.batch; ++image) {
@@ -177,8 +112,8 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
 
 void Executor::Work(int thread) {
   for (size_t i = 0; i < next_.size(); ++i) {
-    const Item* items = items_.data() + levels_[i];
-    const int count = levels_[i + 1] - levels_[i];
+    const Item* items = schedule_.items.data() + schedule_.levels[i];
+    const int count = schedule_.levels[i + 1] - schedule_.levels[i];
     for (int taken = next_[i].fetch_add(1, std::memory_order_relaxed); taken < count;
          taken = next_[i].fetch_add(1, std::memory_order_relaxed)) {
       RunItem(items[taken], thread);

@@ -10,6 +10,7 @@
 #include "compiler/program.h"
 #include "kernels/kernels.h"
 #include "runtime/bound.h"
+#include "runtime/schedule.h"
 #include "runtime/thread_pool.h"
 
 namespace bihrnet {
@@ -37,17 +38,6 @@ class Executor {
   std::vector<StepTime> StepTimes() const;
 
  private:
-  // A part of a step: quads and pixels in the step's own geometry.
-  struct Item {
-    int step;
-    int first_quad;
-    int quads;
-    int first_pixel;
-    int pixels;
-    bool pixels_outside;  // the outer loop is over pixels, else over quads
-  };
-  void SplitIntoItems();
-  void SplitStep(int index);
   void Work(int thread);
   void RunItem(const Item& item, int thread);
   void Prefetch(const Item* next) const;
@@ -82,13 +72,12 @@ class Executor {
   const Kernels& kernels_;
   ThreadPool& pool_;
   bool profile_;
+  Schedule schedule_;
   struct Free {
     void operator()(void* memory) const;
   };
   std::unique_ptr<uint8_t, Free> arena_;
   std::unique_ptr<BoundProgram> bound_;  // null before Allocate
-  std::vector<Item> items_;              // by level, and one more
-  std::vector<int> levels_;              // by level: its first item; and the end
   std::vector<std::atomic<int>> next_;   // by level: the first item that no thread has taken
   std::vector<const uint8_t*> inputs_;
   std::vector<uint8_t*> outputs_;

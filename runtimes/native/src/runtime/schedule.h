@@ -1,0 +1,27 @@
+// What threads share out: the steps of a level, cut into items that may run at the same time.
+#pragma once
+
+#include <vector>
+
+#include "compiler/program.h"
+
+namespace bihrnet {
+
+// A part of a step: quads and pixels in the step's own geometry.
+struct Item {
+  int step;
+  int first_quad;
+  int quads;
+  int first_pixel;
+  int pixels;
+  bool pixels_outside;  // the outer loop is over pixels, else over quads
+};
+
+struct Schedule {
+  std::vector<Item> items;  // level by level, and one more
+  std::vector<int> levels;  // by level: its first item; and the end
+};
+
+Schedule ScheduleItems(const Program& program, int threads);
+
+}  // namespace bihrnet
