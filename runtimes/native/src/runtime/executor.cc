@@ -103,20 +103,25 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
       if (step.kind == StepKind::kStore) outputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
       if (step.kind == StepKind::kStoreBits) outputs_[tensor] += shift * ((channels + 31) / 32) * 4;
     }
-    for (std::atomic<int>& next : next_) next.store(0, std::memory_order_relaxed);
+    for (std::atomic<uint64_t>& next : next_) next.store(0, std::memory_order_relaxed);
     pool_.Run([this](int thread) { Work(thread); });
   }
   ++runs_;
   if (profile_) ticks_ += Ticks() - start;
 }
 
+// The low half of a level's counter holds how many items were taken from its front, the high half from its back.
 void Executor::Work(int thread) {
+  const bool front = 2 * thread < pool_.threads();
+  const uint64_t one = front ? 1 : uint64_t{1} << 32;
   for (size_t i = 0; i < next_.size(); ++i) {
     const Item* items = schedule_.items.data() + schedule_.levels[i];
-    const int count = schedule_.levels[i + 1] - schedule_.levels[i];
-    for (int taken = next_[i].fetch_add(1, std::memory_order_relaxed); taken < count;
-         taken = next_[i].fetch_add(1, std::memory_order_relaxed)) {
-      RunItem(items[taken], thread);
+    const auto count = static_cast<uint64_t>(schedule_.levels[i + 1] - schedule_.levels[i]);
+    for (;;) {
+      const uint64_t taken = next_[i].fetch_add(one, std::memory_order_relaxed);
+      const uint64_t at_front = taken & 0xffffffff, at_back = taken >> 32;
+      if (at_front + at_back >= count) break;
+      RunItem(front ? items[at_front] : items[count - 1 - at_back], thread);
     }
     pool_.Barrier();
   }

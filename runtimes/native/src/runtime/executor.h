@@ -77,8 +77,8 @@ class Executor {
     void operator()(void* memory) const;
   };
   std::unique_ptr<uint8_t, Free> arena_;
-  std::unique_ptr<BoundProgram> bound_;  // null before Allocate
-  std::vector<std::atomic<int>> next_;   // by level: the first item that no thread has taken
+  std::unique_ptr<BoundProgram> bound_;      // null before Allocate
+  std::vector<std::atomic<uint64_t>> next_;  // by level: how many items threads have taken
   std::vector<const uint8_t*> inputs_;
   std::vector<uint8_t*> outputs_;
   std::vector<std::vector<StepTime>> times_;  // by thread, then step

@@ -24,7 +24,7 @@ class Scheduler {
   const Geometry& GeometryOf(const Step& step) const { return program_.geometries[static_cast<size_t>(step.geometry)]; }
   int64_t VectorCost(const Step& step) const;
   int64_t CostOf(const Step& step) const;
-  bool IsSmall(const Step& step) const;
+  bool ReadsLittle(const Step& step) const;
   void Split(int index, int64_t cost);
   void SplitQuads(Item item, int chunk);
   void SplitPixels(Item item, int tiles, int chunk_quads);
@@ -44,10 +44,9 @@ int64_t Scheduler::CostOf(const Step& step) const {
   return VectorCost(step) * QuadsOf(step.channels) * (GeometryOf(step).pixels / kLanes);
 }
 
-bool Scheduler::IsSmall(const Step& step) const {
+bool Scheduler::ReadsLittle(const Step& step) const {
   const Value& source = program_.values[static_cast<size_t>(step.source.value)];
-  return GeometryOf(step).pixels <= 4 * kTilePixels &&
-         source.plane_bytes * static_cast<size_t>(source.planes) <= kSmallInput;
+  return source.plane_bytes * static_cast<size_t>(source.planes) <= kSmallInput;
 }
 
 void Scheduler::SplitQuads(Item item, int chunk) {
@@ -93,9 +92,10 @@ void Scheduler::Split(int index, int64_t cost) {
     return static_cast<int>(std::clamp<int64_t>((whole + cost - 1) / cost, 1, most));
   };
   const auto share = [&](int count) { return (quads + count - 1) / count; };
-  // Whoever only passes over floats does so plane by plane, which the processor sees coming.
+  // Alone, whoever only passes over floats does so plane by plane, which the processor sees coming.
   const bool passes = step.kind == StepKind::kRead || step.kind == StepKind::kPool || step.kind == StepKind::kResize;
-  if (passes || (step.kind == StepKind::kBconv && IsSmall(step))) {
+  const bool few = pixels <= 4 * kTilePixels;
+  if ((passes && (few || threads_ == 1)) || (step.kind == StepKind::kBconv && few && ReadsLittle(step))) {
     Item by_quads = item;
     by_quads.pixels_outside = false;
     return SplitQuads(by_quads, share(parts(CostOf(step), quads)));
@@ -118,7 +118,18 @@ void Scheduler::Run() {
       return CostOf(steps[static_cast<size_t>(a)]) > CostOf(steps[static_cast<size_t>(b)]);
     });
     const int64_t cost = std::max(kLeastCost, level_cost / (kItemsPerThread * threads_));
-    for (const int step : order) Split(step, cost);
+    std::vector<Item> front, back;
+    for (const int step : order) {
+      const size_t first = items_.size();
+      Split(step, cost);
+      // The odd one goes where there are fewer.
+      const size_t half = (items_.size() - first + (front.size() <= back.size() ? 1 : 0)) / 2;
+      front.insert(front.end(), items_.begin() + first, items_.begin() + first + half);
+      back.insert(back.end(), items_.rbegin(), items_.rend() - first - half);
+      items_.resize(first);
+    }
+    items_.insert(items_.end(), front.begin(), front.end());
+    items_.insert(items_.end(), back.rbegin(), back.rend());
     levels_.push_back(static_cast<int>(items_.size()));
   }
   items_.push_back(items_.empty() ? Item{} : items_.back());

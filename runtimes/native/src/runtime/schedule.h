@@ -17,6 +17,8 @@ struct Item {
   bool pixels_outside;  // the outer loop is over pixels, else over quads
 };
 
+// Half of the threads take a level's items from its front, the others from its back. A step's first half lies at the
+// front, its second at the back: a core mostly finds what it wrote itself.
 struct Schedule {
   std::vector<Item> items;  // level by level, and one more
   std::vector<int> levels;  // by level: its first item; and the end
