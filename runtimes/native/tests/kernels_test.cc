@@ -294,22 +294,34 @@ void TestSums(const Kernels& set) {
 }
 
 void TestRepeat(const Kernels& set, int factor) {
-  const int x = Random(0, 40);
-  const int count = Random(1, 130);
-  // The first pixel needed begins the row, the last ends it.
-  const int first = x / factor, last = (x + count - 1) / factor;
-  const Input<float> from(static_cast<size_t>(last - first) + 1);
-  for (int i = 0; i <= last - first; ++i) from[i] = Any(true);
-  OutputRows rows(1, count);
-  set.repeat({from.get() - first, rows.pointers[0], x, count, factor});
-  bool same = rows.GuardsHold();
-  for (int i = 0; i < count; ++i) same = same && SameBits(from[(x + i) / factor - first], rows.pointers[0][i]);
+  const int width = Random(1, 50), height = Random(1, 12);
+  const int pitch = width + Random(0, 4);
+  const int from_height = Random(1, height), from_width = (width + factor - 1) / factor;
+  const int from_pitch = from_width + Random(0, 3);
+  // The smaller plane ends with its last row's last pixel.
+  const Input<float> from(static_cast<size_t>(from_height - 1) * from_pitch + from_width);
+  for (size_t i = 0; i < static_cast<size_t>(from_height - 1) * from_pitch + from_width; ++i) from[i] = Any(true);
+  std::vector<int> rows(height);
+  for (int& row : rows) row = Random(0, from_height - 1);
+  const int first = Random(0, height * pitch - 1);
+  const int pixels = Random(1, height * pitch - first + 20);
+  OutputRows to(1, pixels);
+  const Rows before(1, pixels);
+  to.Fill(before);
+  set.repeat({from.get(), from_pitch, rows.data(), factor, to.pointers[0], first / pitch, first % pitch, pixels, height,
+              width, pitch});
+  bool same = to.GuardsHold();
+  for (int i = 0; i < pixels; ++i) {
+    const int y = (first + i) / pitch, x = (first + i) % pitch;
+    const bool image = y < height && x < width;
+    same = same && SameBits(image ? from[rows[y] * from_pitch + x / factor] : before.pointers[0][i], to.pointers[0][i]);
+  }
   if (!same) Fail("repeating pixels " + std::to_string(factor) + " times", set.name);
 }
 
 void TestRepeats(const Kernels& set) {
   for (int factor = 1; factor <= 9; ++factor) {
-    for (int i = 0; i < 60; ++i) TestRepeat(set, factor);
+    for (int i = 0; i < 200; ++i) TestRepeat(set, factor);
   }
 }
 

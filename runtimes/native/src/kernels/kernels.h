@@ -116,13 +116,20 @@ struct Halve {
   int pixels;
 };
 
-// A part of an image row that repeats every pixel of another: row[i] = from[(x + i) / factor].
+// A range of a plane that repeats every pixel of a smaller plane: pixel (y, x) is from[rows[y] * from_pitch + x /
+// factor].
 struct Repeat {
-  const float* from;
-  float* row;  // [count]
-  int x;
-  int count;
+  const float* from;  // the smaller plane
+  int from_pitch;
+  const int* rows;  // [height]
   int factor;
+  float* to;  // the range's first pixel; pad columns are left as they are
+  int y;      // of the range's first pixel
+  int x;      // of it, below pitch
+  int pixels;
+  int height;
+  int width;
+  int pitch;
 };
 
 struct Kernels {

@@ -24,16 +24,17 @@ inline __m256 Repeated(const float* from) {
 
 template <int kFactor>
 void RepeatPixels(const Repeat& args) {
-  const unsigned x = static_cast<unsigned>(args.x);
-  const float* from = args.from + x / kFactor;
-  float* row = args.row;
-  float* const end = row + args.count;
-  if (x % kFactor != 0) {
-    for (unsigned i = x % kFactor; i < kFactor && row != end; ++i) *row++ = *from;
-    ++from;
-  }
-  for (; end - row >= kStep; row += kStep, from += kStep / kFactor) _mm256_storeu_ps(row, Repeated<kFactor>(from));
-  for (unsigned i = 0; row != end; ++i) *row++ = from[i / kFactor];
+  ForEachRow(args, [](const float* from, int first, float* to, int count) {
+    const unsigned x = static_cast<unsigned>(first);
+    from += x / kFactor;
+    float* const end = to + count;
+    if (x % kFactor != 0) {
+      for (unsigned i = x % kFactor; i < kFactor && to != end; ++i) *to++ = *from;
+      ++from;
+    }
+    for (; end - to >= kStep; to += kStep, from += kStep / kFactor) _mm256_storeu_ps(to, Repeated<kFactor>(from));
+    for (unsigned i = 0; to != end; ++i) *to++ = from[i / kFactor];
+  });
 }
 
 }  // namespace
@@ -63,7 +64,7 @@ void HalveRowAvx2(const Halve& args) {
   if (i < args.pixels) HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
 }
 
-void RepeatRowAvx2(const Repeat& args) {
+void RepeatRowsAvx2(const Repeat& args) {
   switch (args.factor) {
     case 2:
       return RepeatPixels<2>(args);
@@ -72,7 +73,7 @@ void RepeatRowAvx2(const Repeat& args) {
     case 8:
       return RepeatPixels<8>(args);
     default:
-      RepeatRowScalar(args);
+      RepeatRowsScalar(args);
   }
 }
 

@@ -4,6 +4,38 @@
 #include "impl.h"
 
 namespace bihrnet {
+namespace {
+
+constexpr int kStep = 8;
+
+template <int kFactor>
+void RepeatPixels(const Repeat& args) {
+  ForEachRow(args, [](const float* from, int first, float* to, int count) {
+    const unsigned x = static_cast<unsigned>(first);
+    from += x / kFactor;
+    float* const end = to + count;
+    if (x % kFactor != 0) {
+      for (unsigned i = x % kFactor; i < kFactor && to != end; ++i) *to++ = *from;
+      ++from;
+    }
+    for (; end - to >= kStep; to += kStep, from += kStep / kFactor) {
+      float32x4_t low, high;
+      if (kFactor == 2) {
+        const float32x4_t four = vld1q_f32(from);
+        low = vzip1q_f32(four, four);
+        high = vzip2q_f32(four, four);
+      } else {
+        low = vld1q_dup_f32(from);
+        high = kFactor == 4 ? vld1q_dup_f32(from + 1) : low;
+      }
+      vst1q_f32(to, low);
+      vst1q_f32(to + 4, high);
+    }
+    for (unsigned i = 0; to != end; ++i) *to++ = from[i / kFactor];
+  });
+}
+
+}  // namespace
 
 void HalveRowNeon(const Halve& args) {
   int i = 0;
@@ -16,26 +48,17 @@ void HalveRowNeon(const Halve& args) {
   if (i < args.pixels) HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
 }
 
-void RepeatRowNeon(const Repeat& args) {
-  const int factor = args.factor;
-  if (factor != 2 && factor != 4 && factor != 8) return RepeatRowScalar(args);
-  int i = 0;
-  for (; i < args.count && (args.x + i) % factor != 0; ++i) args.row[i] = args.from[args.x / factor];
-  const float* from = args.from + (args.x + i) / factor;
-  for (; i + 8 <= args.count; i += 8, from += 8 / factor) {
-    float32x4_t first, second;
-    if (factor == 2) {
-      const float32x4_t four = vld1q_f32(from);
-      first = vzip1q_f32(four, four);
-      second = vzip2q_f32(four, four);
-    } else {
-      first = vld1q_dup_f32(from);
-      second = factor == 4 ? vld1q_dup_f32(from + 1) : first;
-    }
-    vst1q_f32(args.row + i, first);
-    vst1q_f32(args.row + i + 4, second);
+void RepeatRowsNeon(const Repeat& args) {
+  switch (args.factor) {
+    case 2:
+      return RepeatPixels<2>(args);
+    case 4:
+      return RepeatPixels<4>(args);
+    case 8:
+      return RepeatPixels<8>(args);
+    default:
+      RepeatRowsScalar(args);
   }
-  for (int p = 0; i < args.count; ++i, ++p) args.row[i] = from[p / factor];
 }
 
 void EverySecondNeon(const uint8_t* from, uint8_t* to, int count) {

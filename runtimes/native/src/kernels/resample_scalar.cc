@@ -10,8 +10,10 @@ void HalveRowScalar(const Halve& args) {
   }
 }
 
-void RepeatRowScalar(const Repeat& args) {
-  for (int i = 0; i < args.count; ++i) args.row[i] = args.from[(args.x + i) / args.factor];
+void RepeatRowsScalar(const Repeat& args) {
+  ForEachRow(args, [&](const float* from, int x, float* to, int count) {
+    for (int i = 0; i < count; ++i) to[i] = from[(x + i) / args.factor];
+  });
 }
 
 void EverySecondScalar(const uint8_t* from, uint8_t* to, int count) {

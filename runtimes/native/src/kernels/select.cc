@@ -8,7 +8,7 @@ namespace bihrnet {
 const Kernels* ScalarKernels() {
   static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
                                    QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowScalar,
-                                   EverySecondScalar, RepeatRowScalar,    SumOfScalar};
+                                   EverySecondScalar, RepeatRowsScalar,   SumOfScalar};
   return &kSet;
 }
 
@@ -25,7 +25,7 @@ const Kernels* NeonKernels() {
 #if defined(__aarch64__)
   static constexpr Kernels kSet = {"neon",          BconvNeon,        EpilogueNeon,     PointwiseNeon,
                                    QuantizeNeon,    RowsFromNhwcNeon, NhwcFromRowsNeon, HalveRowNeon,
-                                   EverySecondNeon, RepeatRowNeon,    SumOfNeon};
+                                   EverySecondNeon, RepeatRowsNeon,   SumOfNeon};
   return &kSet;
 #else
   return nullptr;

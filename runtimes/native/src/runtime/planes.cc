@@ -154,10 +154,15 @@ void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int
 void Executor::ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
                          float* row) const {
   const Resize& resize = *operand.resize;
+  const Geometry& geometry = GeometryOf(step);
   const float* plane = operand.planes.Row(channel);
-  ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
+  if (resize.factor > 0) {
+    const int y = pixel / geometry.pitch;
+    return kernels_.repeat({plane, operand.pitch, resize.row.data(), resize.factor, row, y, pixel - y * geometry.pitch,
+                            pixels, geometry.height, geometry.width, geometry.pitch});
+  }
+  ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
     const float* from = plane + resize.row[static_cast<size_t>(y)] * operand.pitch;
-    if (resize.factor > 0) return kernels_.repeat({from, row + at, x, count, resize.factor});
     const int* column = resize.column.data() + x;
     for (int i = 0; i < count; ++i) row[at + i] = from[column[i]];
   });

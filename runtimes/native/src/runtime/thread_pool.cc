@@ -5,7 +5,7 @@ namespace {
 
 // Spins before a thread gives its core away: longer than the threads of a step usually differ, shorter than a time
 // slice.
-constexpr int kSpins = 2000;
+constexpr int kSpins = 50;
 
 void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
