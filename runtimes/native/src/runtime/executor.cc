@@ -19,6 +19,12 @@ constexpr size_t kAlignment = 64;
 constexpr size_t kLargePage = size_t{2} << 20;
 constexpr size_t kSlack = 4 * kLanes;  // kernels may read a vector past the last plane
 
+// Where a quad's four rows lie; of a last quad some are not there, and nobody looks.
+template <typename T>
+inline void RowsOf(const Planes& planes, int channel, int pixel, T** rows) {
+  for (int c = 0; c < kQuad; ++c) rows[c] = planes.Row(channel + c) + pixel;
+}
+
 }  // namespace
 
 uint64_t Ticks() {
@@ -181,15 +187,15 @@ void Executor::RunTile(const Step& step, const BoundStep& bound, int quad, int p
   const float* current[kQuad] = {};  // what the last link made, in scratch or where it is stored
   const int channels = std::min(kQuad, bound.channels - quad * kQuad);
   const auto place = [&](const Planes& target) {
-    const bool stored = target.first != nullptr;
-    for (int c = 0; c < channels; ++c) rows[c] = stored ? target.Row(quad * kQuad + c) + pixel : scratch[c];
+    if (target.first != nullptr) return RowsOf(target, quad * kQuad, pixel, rows);
+    for (int c = 0; c < kQuad; ++c) rows[c] = scratch[c];
   };
   if (bound.kind == StepKind::kRead) {
-    for (int c = 0; c < channels; ++c) current[c] = bound.source.planes.Row(quad * kQuad + c) + pixel;
+    RowsOf(bound.source.planes, quad * kQuad, pixel, current);
   } else {
     place(bound.target);
     Produce(step, bound, quad, channels, pixel, pixels, rows, time);
-    std::copy_n(rows, channels, current);
+    std::copy_n(rows, kQuad, current);
   }
   for (const Link *next = bound.links, *end = next + bound.link_count; next != end; ++next) {
     const Link& link = *next;
@@ -204,16 +210,8 @@ void Executor::RunTile(const Step& step, const BoundStep& bound, int quad, int p
     }
     place(link.target);
     RunLink(step, link, quad, channels, pixel, pixels, current, rows);
-    std::copy_n(rows, channels, current);
+    std::copy_n(rows, kQuad, current);
   }
-}
-
-// One channel of an operand: where it lies, or resized into scratch.
-const float* Executor::OperandRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
-                                  float* scratch) const {
-  if (operand.resize == nullptr) return operand.planes.Row(channel) + pixel;
-  ResizeRow(step, operand, channel, pixel, pixels, scratch);
-  return scratch;
 }
 
 void Executor::RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
@@ -223,12 +221,17 @@ void Executor::RunLink(const Step& step, const Link& link, int quad, int channel
   // Resized operands are made a channel at a time, so that they are still in the first cache when they are read.
   const int together = link.resizes ? 1 : channels;
   for (int c = 0; c < channels; c += together) {
+    const int first = quad * kQuad + c;
     for (int i = 0; i < link.operand_count; ++i) {
-      for (int k = 0; k < together; ++k) {
-        operands[i][k] = OperandRow(step, link.operands[i], quad * kQuad + c + k, pixel, pixels, scratch[i]);
+      const Operand& operand = link.operands[i];
+      if (operand.resize == nullptr) {
+        RowsOf(operand.planes, first, pixel, operands[i]);
+      } else {
+        ResizeRow(step, operand, first, pixel, pixels, scratch[i]);
+        operands[i][0] = scratch[i];
       }
     }
-    const float* constants = link.constants == nullptr ? nullptr : link.constants + quad * kQuad + c;
+    const float* constants = link.constants == nullptr ? nullptr : link.constants + first;
     if (link.kind == Link::Kind::kSum) {
       kernels_.sum({rows + c,
                     source + c,
@@ -276,8 +279,14 @@ void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int
   const float* residuals[2][kQuad];
   const float* const* given[2] = {};
   for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
-    for (int c = 0; c < channels; ++c) {
-      residuals[i][c] = OperandRow(step, bound.residuals[i], first + c, pixel, pixels, resized[i][c]);
+    const Operand& operand = bound.residuals[i];
+    if (operand.resize == nullptr) {
+      RowsOf(operand.planes, first, pixel, residuals[i]);
+    } else {
+      for (int c = 0; c < channels; ++c) {
+        ResizeRow(step, operand, first + c, pixel, pixels, resized[i][c]);
+        residuals[i][c] = resized[i][c];
+      }
     }
     given[i] = residuals[i];
   }

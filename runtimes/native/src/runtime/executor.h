@@ -48,8 +48,6 @@ class Executor {
                  float* const* rows, StepTime* time);
   void RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
                const float* const* source, float* const* rows) const;
-  const float* OperandRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
-                          float* scratch) const;
   void LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, float* row) const;
