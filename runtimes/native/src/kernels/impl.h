@@ -5,16 +5,16 @@
 
 namespace bihrnet {
 
-#define BIHRNET_DECLARE_KERNELS(Isa)                    \
-  void Bconv##Isa(const BconvTile&, uint16_t*);         \
-  void Epilogue##Isa(const Epilogue&);                  \
-  void Pointwise##Isa(const PointwiseArgs&);            \
-  void Quantize##Isa(const Quantize&);                  \
-  void RowsFromNhwc##Isa(const Transpose&);             \
-  void SumOf##Isa(const Sum&);                          \
-  void HalveRow##Isa(const Halve&);                     \
-  void RepeatRows##Isa(const Repeat&);                  \
-  void EverySecond##Isa(const uint8_t*, uint8_t*, int); \
+#define BIHRNET_DECLARE_KERNELS(Isa)            \
+  void Bconv##Isa(const BconvTile&, uint16_t*); \
+  void Epilogue##Isa(const Epilogue&);          \
+  void Pointwise##Isa(const PointwiseArgs&);    \
+  void Quantize##Isa(const Quantize&);          \
+  void RowsFromNhwc##Isa(const Transpose&);     \
+  void SumOf##Isa(const Sum&);                  \
+  void HalveRow##Isa(const Halve&);             \
+  void RepeatRows##Isa(const Repeat&);          \
+  void EverySecond##Isa(const Alternate&);      \
   void NhwcFromRows##Isa(const Transpose&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);

@@ -132,6 +132,16 @@ struct Repeat {
   int pitch;
 };
 
+// Every second byte of every row: to[row * to_pitch + i] = from[row * from_pitch + 2 i].
+struct Alternate {
+  const uint8_t* from;  // 2 * count bytes of each row are read
+  uint8_t* to;
+  int count;
+  int rows;
+  int from_pitch;
+  int to_pitch;
+};
+
 struct Kernels {
   const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
@@ -141,7 +151,7 @@ struct Kernels {
   void (*rows_from_nhwc)(const Transpose& args);
   void (*nhwc_from_rows)(const Transpose& args);
   void (*halve)(const Halve& args);
-  void (*every_second)(const uint8_t* from, uint8_t* to, int count);  // to[i] = from[2 i]; reads from[0 .. 2 count - 1]
+  void (*every_second)(const Alternate& args);
   void (*repeat)(const Repeat& args);
   void (*sum)(const Sum& args);
 };

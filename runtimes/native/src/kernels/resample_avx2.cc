@@ -37,6 +37,22 @@ void RepeatPixels(const Repeat& args) {
   });
 }
 
+inline void EverySecond(const uint8_t* from, uint8_t* to, int count) {
+  const __m128i low = _mm_set1_epi16(0x00ff);
+  int i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i));
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i + 16));
+    const __m128i bytes = _mm_packus_epi16(_mm_and_si128(a, low), _mm_and_si128(b, low));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
+  }
+  for (; i + 8 <= count; i += 8) {
+    const __m128i a = _mm_and_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i)), low);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i), _mm_packus_epi16(a, a));
+  }
+  for (; i < count; ++i) to[i] = from[2 * i];
+}
+
 }  // namespace
 
 void HalveRowAvx2(const Halve& args) {
@@ -77,20 +93,12 @@ void RepeatRowsAvx2(const Repeat& args) {
   }
 }
 
-void EverySecondAvx2(const uint8_t* from, uint8_t* to, int count) {
-  const __m128i low = _mm_set1_epi16(0x00ff);
-  int i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i));
-    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i + 16));
-    const __m128i bytes = _mm_packus_epi16(_mm_and_si128(a, low), _mm_and_si128(b, low));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
+void EverySecondAvx2(const Alternate& args) {
+  const uint8_t* from = args.from;
+  uint8_t* to = args.to;
+  for (int row = 0; row < args.rows; ++row, from += args.from_pitch, to += args.to_pitch) {
+    EverySecond(from, to, args.count);
   }
-  for (; i + 8 <= count; i += 8) {
-    const __m128i a = _mm_and_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i)), low);
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i), _mm_packus_epi16(a, a));
-  }
-  for (; i < count; ++i) to[i] = from[2 * i];
 }
 
 }  // namespace bihrnet

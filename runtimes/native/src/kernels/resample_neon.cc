@@ -35,6 +35,13 @@ void RepeatPixels(const Repeat& args) {
   });
 }
 
+inline void EverySecond(const uint8_t* from, uint8_t* to, int count) {
+  int i = 0;
+  for (; i + 16 <= count; i += 16) vst1q_u8(to + i, vld2q_u8(from + 2 * i).val[0]);
+  for (; i + 8 <= count; i += 8) vst1_u8(to + i, vld2_u8(from + 2 * i).val[0]);
+  for (; i < count; ++i) to[i] = from[2 * i];
+}
+
 }  // namespace
 
 void HalveRowNeon(const Halve& args) {
@@ -61,11 +68,12 @@ void RepeatRowsNeon(const Repeat& args) {
   }
 }
 
-void EverySecondNeon(const uint8_t* from, uint8_t* to, int count) {
-  int i = 0;
-  for (; i + 16 <= count; i += 16) vst1q_u8(to + i, vld2q_u8(from + 2 * i).val[0]);
-  for (; i + 8 <= count; i += 8) vst1_u8(to + i, vld2_u8(from + 2 * i).val[0]);
-  for (; i < count; ++i) to[i] = from[2 * i];
+void EverySecondNeon(const Alternate& args) {
+  const uint8_t* from = args.from;
+  uint8_t* to = args.to;
+  for (int row = 0; row < args.rows; ++row, from += args.from_pitch, to += args.to_pitch) {
+    EverySecond(from, to, args.count);
+  }
 }
 
 }  // namespace bihrnet

@@ -16,8 +16,12 @@ void RepeatRowsScalar(const Repeat& args) {
   });
 }
 
-void EverySecondScalar(const uint8_t* from, uint8_t* to, int count) {
-  for (int i = 0; i < count; ++i) to[i] = from[2 * i];
+void EverySecondScalar(const Alternate& args) {
+  const uint8_t* from = args.from;
+  uint8_t* to = args.to;
+  for (int row = 0; row < args.rows; ++row, from += args.from_pitch, to += args.to_pitch) {
+    for (int i = 0; i < args.count; ++i) to[i] = from[2 * i];
+  }
 }
 
 }  // namespace bihrnet

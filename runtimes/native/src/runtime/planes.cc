@@ -206,29 +206,31 @@ void Executor::RegridPlanes(const Step& step, int first, int count) {
   const Regrid& regrid = step.regrid;
   const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
   const int planes = step.channels / kQuad;
+  // Where the source exists: rows or columns [begin, end) of an axis that starts at pixel `start`.
+  const auto inside = [](int start, int stride, int size, int most, int* begin, int* end) {
+    *begin = std::clamp((std::max(-start, 0) + stride - 1) / stride, 0, most);
+    *end = std::clamp((size - start + stride - 1) / stride, *begin, most);
+  };
   for (size_t phase = 0; phase < regrid.phases.size(); ++phase) {
-    // Columns whose source exists.
     const int x0 = regrid.first_column * regrid.stride_width + regrid.phases[phase].x;
-    const int begin = std::clamp((std::max(-x0, 0) + regrid.stride_width - 1) / regrid.stride_width, 0, regrid.columns);
-    const int end =
-        std::clamp((source.width - x0 + regrid.stride_width - 1) / regrid.stride_width, begin, regrid.columns);
+    const int y0 = regrid.first_row * regrid.stride_height + regrid.phases[phase].y;
+    int left, right, top, bottom;
+    inside(x0, regrid.stride_width, source.width, regrid.columns, &left, &right);
+    inside(y0, regrid.stride_height, source.height, regrid.rows, &top, &bottom);
+    const bool whole = left == 0 && right == regrid.columns && top == 0 && bottom == regrid.rows;
     for (int plane = first; plane < first + count; ++plane) {
-      const uint8_t* from = SignPlane(step.source, plane);
+      const uint8_t* line = SignPlane(step.source, plane) + (y0 + top * regrid.stride_height) * source.pitch + x0 +
+                            left * regrid.stride_width;
       uint8_t* to = SignPlane(step.target, static_cast<int>(phase) * planes + plane);
-      for (int row = 0; row < regrid.rows; ++row, to += regrid.pitch) {
-        const int y = (regrid.first_row + row) * regrid.stride_height + regrid.phases[phase].y;
-        if (y < 0 || y >= source.height) {
-          std::memset(to, 0, static_cast<size_t>(regrid.columns));
-          continue;
-        }
-        for (int i = 0; i < begin; ++i) to[i] = 0;
-        for (int i = end; i < regrid.columns; ++i) to[i] = 0;
-        const uint8_t* line = from + y * source.pitch + x0;
-        if (regrid.stride_width == 2) {
-          kernels_.every_second(line + 2 * begin, to + begin, end - begin);
-        } else {
-          for (int i = begin; i < end; ++i) to[i] = line[regrid.stride_width * i];
-        }
+      if (!whole) std::memset(to, 0, static_cast<size_t>((regrid.rows - 1) * regrid.pitch + regrid.columns));
+      to += top * regrid.pitch + left;
+      const int line_pitch = regrid.stride_height * source.pitch;
+      if (regrid.stride_width == 2) {
+        kernels_.every_second({line, to, right - left, bottom - top, line_pitch, regrid.pitch});
+        continue;
+      }
+      for (int row = top; row < bottom; ++row, line += line_pitch, to += regrid.pitch) {
+        for (int i = 0; i < right - left; ++i) to[i] = line[regrid.stride_width * i];
       }
     }
   }
