@@ -106,6 +106,20 @@ def test_resized_operands(reader: str, size: tuple[int, int]) -> None:
             assert_same(run_delegate(model, inputs, **options), got, options)
 
 
+def test_a_residual_in_another_order_too() -> None:
+    """Its planes must not become the result's while the other half of the channels still reads them."""
+    pytest.importorskip("larq_compute_engine")
+    graph = GraphBuilder()
+    x = graph.input((1, 9, 7, 64))
+    case = Bconv(channels_in=64, channels_out=64)
+    turned = graph.concat([graph.channels(x, 32, 64), graph.channels(x, 0, 32)])
+    total = graph.binary("ADD", graph.binary("ADD", case.add(graph, graph.quantize(x)), turned), x)
+    model = graph.finish(total)
+    inputs = random_inputs(model)
+    for got, expected in zip(run_delegate(model, inputs), run_lce(model, inputs), strict=True):
+        assert_close(got, expected)
+
+
 def test_resized_operands_are_no_steps() -> None:
     kinds = [
         {step["kind"] for step in profile_of(model, random_inputs(model))["regions"][0]["steps"]}
