@@ -13,56 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "guarded.h"
+#include "kernel_rows.h"
 
 namespace bihrnet {
 namespace {
-
-[[noreturn]] void Fail(const std::string& what, const char* set) {
-  std::fprintf(stderr, "kernels_test: %s: set %s differs\n", what.c_str(), set);
-  std::exit(1);
-}
-
-// Floats without NaN among which are both zeros, infinities, denormals, ties and numbers around 2^23.
-float Any(bool infinities) {
-  static const float kSpecial[] = {0.0f,
-                                   -0.0f,
-                                   0.5f,
-                                   -0.5f,
-                                   1.5f,
-                                   2.5f,
-                                   -2.5f,
-                                   1e-42f,
-                                   -1e-42f,
-                                   0.4999999701976776123046875f,
-                                   8388607.5f,
-                                   -8388607.5f,
-                                   8388608.0f,
-                                   4194304.5f,
-                                   -4194303.5f,
-                                   16777215.0f,
-                                   3e9f,
-                                   -3e9f,
-                                   -0.4999999701976776f};
-  const int kind = Random(0, 9);
-  if (kind == 0) return kSpecial[Random(0, static_cast<int>(sizeof(kSpecial) / sizeof(*kSpecial)) - 1)];
-  if (kind == 1 && infinities) return Random(0, 1) ? INFINITY : -INFINITY;
-  if (kind == 2) return static_cast<float>(Random(-40, 40)) / 2;
-  return std::uniform_real_distribution<float>(-30.0f, 30.0f)(Rng());
-}
-
-std::vector<float> Floats(size_t count, bool infinities = false) {
-  std::vector<float> values(count);
-  for (float& value : values) value = Any(infinities);
-  return values;
-}
-
-bool SameBits(float a, float b) {
-  // NaNs come only from infinities, and their payload is the machine's.
-  return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof(a)) == 0;
-}
-
-int Pixels() { return kLanes * Random(1, kTilePixels / kLanes); }
 
 // Every tile reads a plane a nibble of exactly the bytes it may read.
 void TestBconv(const Kernels& set, int nibbles, int vectors) {
@@ -119,38 +73,6 @@ void TestBconvs(const Kernels& set) {
   TestBconv(set, 16383, 1);  // 65532 binary channels
   TestBconv(set, 65535, 2);  // totals are modulo 65536
 }
-
-struct Rows {
-  explicit Rows(int channels, int pixels, bool infinities = false) {
-    for (int c = 0; c < channels; ++c) {
-      values.emplace_back(pixels);
-      const std::vector<float> from = Floats(pixels, infinities);
-      std::copy(from.begin(), from.end(), values.back().get());
-      pointers.push_back(values.back().get());
-    }
-  }
-  std::vector<Input<float>> values;
-  std::vector<const float*> pointers;
-};
-
-struct OutputRows {
-  OutputRows(int channels, int pixels) {
-    for (int c = 0; c < channels; ++c) {
-      values.emplace_back(pixels);
-      pointers.push_back(values.back().data());
-    }
-  }
-  void Fill(const Rows& from) {
-    for (size_t c = 0; c < values.size(); ++c) {
-      std::copy_n(from.pointers[c], values[c].size(), values[c].data());
-    }
-  }
-  bool GuardsHold() const {
-    return std::all_of(values.begin(), values.end(), [](const auto& row) { return row.GuardsHold(); });
-  }
-  std::vector<Output<float>> values;
-  std::vector<float*> pointers;
-};
 
 // residuals: how many; own: the first is, or both are, the rows themselves.
 void TestEpilogue(const Kernels& set, bool prelu, int residuals, bool own) {
@@ -293,38 +215,6 @@ void TestSums(const Kernels& set) {
   for (int i = 0; i < 120; ++i) TestSum(set, 1 + i % kMaxTerms, i % 2 == 0, i % 5 < 2);
 }
 
-void TestRepeat(const Kernels& set, int factor) {
-  const int width = Random(1, 50), height = Random(1, 12);
-  const int pitch = width + Random(0, 4);
-  const int from_height = Random(1, height), from_width = (width + factor - 1) / factor;
-  const int from_pitch = from_width + Random(0, 3);
-  // The smaller plane ends with its last row's last pixel.
-  const Input<float> from(static_cast<size_t>(from_height - 1) * from_pitch + from_width);
-  for (size_t i = 0; i < static_cast<size_t>(from_height - 1) * from_pitch + from_width; ++i) from[i] = Any(true);
-  std::vector<int> rows(height);
-  for (int& row : rows) row = Random(0, from_height - 1);
-  const int first = Random(0, height * pitch - 1);
-  const int pixels = Random(1, height * pitch - first + 20);
-  OutputRows to(1, pixels);
-  const Rows before(1, pixels);
-  to.Fill(before);
-  set.repeat({from.get(), from_pitch, rows.data(), factor, to.pointers[0], first / pitch, first % pitch, pixels, height,
-              width, pitch});
-  bool same = to.GuardsHold();
-  for (int i = 0; i < pixels; ++i) {
-    const int y = (first + i) / pitch, x = (first + i) % pitch;
-    const bool image = y < height && x < width;
-    same = same && SameBits(image ? from[rows[y] * from_pitch + x / factor] : before.pointers[0][i], to.pointers[0][i]);
-  }
-  if (!same) Fail("repeating pixels " + std::to_string(factor) + " times", set.name);
-}
-
-void TestRepeats(const Kernels& set) {
-  for (int factor = 1; factor <= 9; ++factor) {
-    for (int i = 0; i < 200; ++i) TestRepeat(set, factor);
-  }
-}
-
 void TestPointwises(const Kernels& set) {
   for (int op = 0; op <= static_cast<int>(Pointwise::kRoundAway); ++op) {
     for (int i = 0; i < 45; ++i) TestPointwise(set, static_cast<Pointwise>(op), i % 3, i % 2 == 0);
@@ -384,41 +274,6 @@ void TestTranspose(const Kernels& set, int pixels) {
     same = same && std::memcmp(back.data() + i, expected, sizeof(float)) == 0;
   }
   if (!same) Fail("nhwc_from_rows", set.name);
-}
-
-void TestHalving(const Kernels& set) {
-  for (int i = 0; i < 300; ++i) {
-    const int pixels = Random(1, 200);
-    const Input<float> upper(2 * static_cast<size_t>(pixels)), lower(2 * static_cast<size_t>(pixels));
-    for (int p = 0; p < 2 * pixels; ++p) upper[p] = Floats(1)[0], lower[p] = Floats(1)[0];
-    OutputRows rows(1, pixels);
-    set.halve({upper.get(), lower.get(), rows.pointers[0], pixels});
-    bool same = rows.GuardsHold();
-    for (int p = 0; p < pixels; ++p) {
-      volatile float sum = upper[2 * p] + upper[2 * p + 1];  // volatile: each step is rounded on its own
-      sum = sum + lower[2 * p];
-      sum = sum + lower[2 * p + 1];
-      same = same && SameBits(sum * 0.25f, rows.pointers[0][p]);
-    }
-    if (!same) Fail("halving of " + std::to_string(pixels) + " pixels", set.name);
-  }
-}
-
-void TestEverySecond(const Kernels& set) {
-  for (int i = 0; i < 300; ++i) {
-    const int count = Random(1, 70), rows = Random(1, 5);
-    const int from_pitch = 2 * count + Random(0, 5), to_pitch = count + Random(0, 3);
-    const size_t size = static_cast<size_t>(rows - 1) * from_pitch + 2 * count;
-    const Input<uint8_t> from(size);
-    for (size_t k = 0; k < size; ++k) from[k] = static_cast<uint8_t>(Random(0, 255));
-    const std::vector<uint8_t> before(static_cast<size_t>(rows) * to_pitch, 0xaa);
-    std::vector<uint8_t> to = before, expected = before;
-    set.every_second({from.get(), to.data(), count, rows, from_pitch, to_pitch});
-    for (int row = 0; row < rows; ++row) {
-      for (int k = 0; k < count; ++k) expected[row * to_pitch + k] = from[row * from_pitch + 2 * k];
-    }
-    if (to != expected) Fail("every second of " + std::to_string(count) + " bytes", set.name);
-  }
 }
 
 void TestTransposes(const Kernels& set) {
