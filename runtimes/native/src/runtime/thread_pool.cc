@@ -3,8 +3,8 @@
 namespace bihrnet {
 namespace {
 
-// Spins before a thread gives its core away: longer than the threads of a step usually differ, shorter than a time
-// slice.
+// Spins before a thread offers its core: about a microsecond. Where nobody wants the core the offer costs as little as
+// a spin; where the thread that is waited for wants it, spinning longer only holds it up.
 constexpr int kSpins = 50;
 
 void Pause() {
