@@ -1,7 +1,7 @@
 // The kernels of convolutions of integers: see kernels_test.cc.
 #include <algorithm>
 
-#include "kernels_test.h"
+#include "kernel_rows.h"
 
 namespace bihrnet {
 namespace {

@@ -13,13 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "guarded.h"
-#include "kernels_test.h"
+#include "kernel_rows.h"
 
 namespace bihrnet {
 namespace {
-
-int Pixels() { return kLanes * Random(1, kTilePixels / kLanes); }
 
 // Every tile reads a plane a nibble of exactly the bytes it may read.
 void TestBconv(const Kernels& set, int nibbles, int vectors) {
@@ -76,38 +73,6 @@ void TestBconvs(const Kernels& set) {
   TestBconv(set, 16383, 1);  // 65532 binary channels
   TestBconv(set, 65535, 2);  // totals are modulo 65536
 }
-
-struct Rows {
-  explicit Rows(int channels, int pixels, bool infinities = false) {
-    for (int c = 0; c < channels; ++c) {
-      values.emplace_back(pixels);
-      const std::vector<float> from = Floats(pixels, infinities);
-      std::copy(from.begin(), from.end(), values.back().get());
-      pointers.push_back(values.back().get());
-    }
-  }
-  std::vector<Input<float>> values;
-  std::vector<const float*> pointers;
-};
-
-struct OutputRows {
-  OutputRows(int channels, int pixels) {
-    for (int c = 0; c < channels; ++c) {
-      values.emplace_back(pixels);
-      pointers.push_back(values.back().data());
-    }
-  }
-  void Fill(const Rows& from) {
-    for (size_t c = 0; c < values.size(); ++c) {
-      std::copy_n(from.pointers[c], values[c].size(), values[c].data());
-    }
-  }
-  bool GuardsHold() const {
-    return std::all_of(values.begin(), values.end(), [](const auto& row) { return row.GuardsHold(); });
-  }
-  std::vector<Output<float>> values;
-  std::vector<float*> pointers;
-};
 
 // residuals: how many; own: the first is, or both are, the rows themselves.
 void TestEpilogue(const Kernels& set, bool prelu, int residuals, bool own) {
@@ -183,20 +148,21 @@ float Expected(Pointwise op, float x, float operand) {
   return x;
 }
 
-// operand_kind: 0 constants, 1 other rows, 2 the rows themselves.
-void TestPointwise(const Kernels& set, Pointwise op, int operand_kind) {
+// operand_kind: 0 constants, 1 other rows, 2 the rows that are operated on themselves; these may be the results' rows.
+void TestPointwise(const Kernels& set, Pointwise op, int operand_kind, bool in_place) {
   const int channels = Random(1, kQuad);
   const int pixels = Pixels();
   const Rows before(channels, pixels, true);
   const Rows others(channels, pixels, true);
   const std::vector<float> constants = Floats(channels, true);
   OutputRows rows(channels, pixels);
-  rows.Fill(before);
+  if (in_place) rows.Fill(before);
   const std::vector<const float*> own(rows.pointers.begin(), rows.pointers.end());
   PointwiseArgs args = {};
   args.op = op;
   args.rows = rows.pointers.data();
-  args.operands = operand_kind == 0 ? nullptr : operand_kind == 1 ? others.pointers.data() : own.data();
+  args.source = in_place ? own.data() : before.pointers.data();
+  args.operands = operand_kind == 0 ? nullptr : operand_kind == 1 ? others.pointers.data() : args.source;
   const bool unary = op == Pointwise::kRoundEven || op == Pointwise::kRoundAway;
   if (unary) args.operands = nullptr;
   args.constants = operand_kind == 0 && !unary ? constants.data() : nullptr;
@@ -214,9 +180,44 @@ void TestPointwise(const Kernels& set, Pointwise op, int operand_kind) {
   if (!same) Fail("pointwise operation " + std::to_string(static_cast<int>(op)), set.name);
 }
 
+void TestSum(const Kernels& set, int count, bool scaled, bool in_place) {
+  const int channels = Random(1, kQuad);
+  const int pixels = Pixels();
+  const Rows before(channels, pixels, true);
+  std::vector<Rows> terms;
+  for (int i = 0; i < count; ++i) terms.emplace_back(channels, pixels, true);
+  const std::vector<float> factors = Floats(channels, true);
+  OutputRows rows(channels, pixels);
+  if (in_place) rows.Fill(before);
+  const std::vector<const float*> own(rows.pointers.begin(), rows.pointers.end());
+  Sum args = {};
+  args.rows = rows.pointers.data();
+  args.source = in_place ? own.data() : before.pointers.data();
+  for (int i = 0; i < count; ++i) args.terms[i] = terms[i].pointers.data();
+  args.count = count;
+  args.factors = scaled ? factors.data() : nullptr;
+  args.channels = channels;
+  args.pixels = pixels;
+  set.sum(args);
+  bool same = rows.GuardsHold();
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      volatile float x = before.pointers[c][p];  // volatile: each step is rounded on its own
+      for (const Rows& term : terms) x = x + term.pointers[c][p];
+      if (scaled) x = x * factors[c];
+      same = same && SameBits(x, rows.pointers[c][p]);
+    }
+  }
+  if (!same) Fail("sum of " + std::to_string(count), set.name);
+}
+
+void TestSums(const Kernels& set) {
+  for (int i = 0; i < 120; ++i) TestSum(set, 1 + i % kMaxTerms, i % 2 == 0, i % 5 < 2);
+}
+
 void TestPointwises(const Kernels& set) {
   for (int op = 0; op <= static_cast<int>(Pointwise::kRoundAway); ++op) {
-    for (int i = 0; i < 45; ++i) TestPointwise(set, static_cast<Pointwise>(op), i % 3);
+    for (int i = 0; i < 45; ++i) TestPointwise(set, static_cast<Pointwise>(op), i % 3, i % 2 == 0);
   }
 }
 
@@ -275,28 +276,6 @@ void TestTranspose(const Kernels& set, int pixels) {
   if (!same) Fail("nhwc_from_rows", set.name);
 }
 
-void TestHalving(const Kernels& set) {
-  for (int i = 0; i < 300; ++i) {
-    const int pixels = Random(1, 200);
-    const Input<float> upper(2 * static_cast<size_t>(pixels)), lower(2 * static_cast<size_t>(pixels));
-    for (int p = 0; p < 2 * pixels; ++p) upper[p] = Floats(1)[0], lower[p] = Floats(1)[0];
-    OutputRows rows(1, pixels);
-    set.halve({upper.get(), lower.get(), rows.pointers[0], pixels});
-    const Input<uint8_t> bytes(2 * static_cast<size_t>(pixels) - 1);
-    for (int p = 0; p < 2 * pixels - 1; ++p) bytes[p] = static_cast<uint8_t>(Random(0, 255));
-    std::vector<uint8_t> taken(static_cast<size_t>(pixels) + 1, 0xaa);
-    set.every_second(bytes.get(), taken.data(), pixels);
-    bool same = rows.GuardsHold() && taken.back() == 0xaa;
-    for (int p = 0; p < pixels; ++p) {
-      volatile float sum = upper[2 * p] + upper[2 * p + 1];  // volatile: each step is rounded on its own
-      sum = sum + lower[2 * p];
-      sum = sum + lower[2 * p + 1];
-      same = same && SameBits(sum * 0.25f, rows.pointers[0][p]) && taken[p] == bytes[2 * p];
-    }
-    if (!same) Fail("halving of " + std::to_string(pixels) + " pixels", set.name);
-  }
-}
-
 void TestTransposes(const Kernels& set) {
   for (int pixels = 1; pixels <= 70; ++pixels) {
     for (int i = 0; i < 6; ++i) TestTranspose(set, pixels);
@@ -322,8 +301,15 @@ int main() {
   const struct {
     const char* name;
     void (*test)(const Kernels&);
-  } kTests[] = {{"bconv", TestBconvs},       {"epilogue", TestEpilogues},    {"pointwise", TestPointwises},
-                {"quantize", TestQuantizes}, {"transposes", TestTransposes}, {"halving", TestHalving},
+  } kTests[] = {{"bconv", TestBconvs},
+                {"epilogue", TestEpilogues},
+                {"pointwise", TestPointwises},
+                {"quantize", TestQuantizes},
+                {"transposes", TestTransposes},
+                {"halving", TestHalving},
+                {"every second", TestEverySecond},
+                {"sums", TestSums},
+                {"repeats", TestRepeats},
                 {"conv", TestConvs}};
   for (const Kernels* set : {ScalarKernels(), Avx2Kernels(), NeonKernels()}) {
     if (set == nullptr) continue;

@@ -145,11 +145,35 @@ class RandomGraph:
         options = self.choose.choice([{}, {"align_corners": True}, {"half_pixel": True}])
         return self.graph.resize_nearest(x, size, **options)
 
+    def fuse(self, x: int) -> int:
+        """With smaller maps, as HRNet's branches are fused; at times others read what was resized, too."""
+        _, height, width, channels = self.graph.shape(x)
+        total = x
+        for _ in range(self.choose.randint(1, 3)):
+            small = self.graph.bconv(
+                self.graph.quantize(self.choose.choice([x, total])),
+                self.rng.choice([-1.0, 1.0], (channels, 1, 1, channels)),
+                channels,
+                multiplier=self.rng.choice([-0.5, 0.5, 1.0], channels),
+                bias=self.whole(channels, 9),
+                stride=self.choose.choice([(1, 2), (2, 2), (2, 2), (4, 4), (3, 8)]),
+            )
+            resized = self.graph.resize_nearest(
+                small, (height, width), **self.choose.choice([{}, {}, {"align_corners": True}, {"half_pixel": True}])
+            )
+            pair = [total, resized]
+            if self.choose.random() < 0.4:
+                pair.reverse()
+            total = self.graph.binary(self.choose.choice(["ADD", "ADD", "ADD", "SUB", "MAXIMUM"]), *pair)
+            if self.choose.random() < 0.2:
+                self.live.append(resized)
+        return total
+
     def model(self, operators: int) -> bytes:
         """The graph with so many operators drawn; its outputs are what no operator takes, and at times others."""
         kinds = [self.bconv] * 5 + [self.two] * 3 + [
             self.prelu, self.prelu, self.constant, self.concat, self.slices, self.unary, self.pool, self.resize,
-            self.broadcast,
+            self.broadcast, self.fuse, self.fuse,
         ]  # fmt: skip
         self.live += [self.bconv(tensor) for tensor in self.live]
         for _ in range(operators):

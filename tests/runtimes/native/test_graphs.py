@@ -56,6 +56,79 @@ def test_a_batch_is_its_images() -> None:
         assert_same([together[index : index + 1]], run_delegate(chain(), [image[None]]))
 
 
+def fused(size: tuple[int, int], channels: int, reader: str) -> bytes:
+    """Maps of a half, a quarter and an eighth added to a whole one, and another reader of what was resized."""
+    graph = GraphBuilder()
+    x = graph.input((1, *size, channels))
+    signs = graph.quantize(x)
+    total = Bconv(channels_in=channels, channels_out=channels, kernel=(1, 1)).add(graph, signs)
+    outputs: list[int] = []
+    enlarged: list[int] = []
+    for seed, stride in enumerate((2, 4, 8)):
+        case = Bconv(channels_in=channels, channels_out=channels, seed=seed, kernel=(1, 1), stride=(stride, stride))
+        resized = graph.resize_nearest(case.add(graph, signs), size)
+        total = graph.binary("ADD", total, resized)
+        if reader == "subtract":
+            outputs.append(graph.binary("SUB", resized, x))
+        if reader == "multiply":
+            outputs.append(graph.binary("MUL", x, resized))
+        if reader == "maximum":
+            outputs.append(graph.binary("MAXIMUM", resized, x))
+        if reader == "concat":
+            outputs.append(graph.concat([resized, total]))
+        if reader == "slice":
+            outputs.append(graph.binary("ADD", graph.channels(resized, 3, 11), graph.channels(x, 1, 9)))
+        if reader == "itself":
+            outputs.append(graph.binary("ADD", resized, resized))
+        if reader == "another" and enlarged:
+            outputs.append(graph.binary("ADD", resized, enlarged[-1]))
+        if reader == "output":
+            outputs.append(resized)
+        enlarged.append(resized)
+    scaled = graph.binary("MUL", total, graph.constant(np.full(channels, 0.25), "float32"))
+    last = Bconv(channels_in=channels, channels_out=channels).add(graph, graph.quantize(scaled))
+    return graph.finish(scaled, last, *outputs)
+
+
+@pytest.mark.parametrize(
+    "reader", ["nobody", "subtract", "multiply", "maximum", "concat", "slice", "itself", "another", "output"]
+)
+@pytest.mark.parametrize("size", [(16, 24), (13, 9), (33, 50)])
+def test_resized_operands(reader: str, size: tuple[int, int]) -> None:
+    pytest.importorskip("larq_compute_engine")
+    for channels in (12, 33):
+        model = fused(size, channels, reader)
+        inputs = random_inputs(model)
+        got = run_delegate(model, inputs)
+        for one, expected in zip(got, run_lce(model, inputs), strict=True):
+            assert_close(one, expected)
+        for options in ({"kernel": "scalar"}, {"threads": 2}, {"threads": 3}):
+            assert_same(run_delegate(model, inputs, **options), got, options)
+
+
+def test_a_residual_in_another_order_too() -> None:
+    """Its planes must not become the result's while the other half of the channels still reads them."""
+    pytest.importorskip("larq_compute_engine")
+    graph = GraphBuilder()
+    x = graph.input((1, 9, 7, 64))
+    case = Bconv(channels_in=64, channels_out=64)
+    turned = graph.concat([graph.channels(x, 32, 64), graph.channels(x, 0, 32)])
+    total = graph.binary("ADD", graph.binary("ADD", case.add(graph, graph.quantize(x)), turned), x)
+    model = graph.finish(total)
+    inputs = random_inputs(model)
+    for got, expected in zip(run_delegate(model, inputs), run_lce(model, inputs), strict=True):
+        assert_close(got, expected)
+
+
+def test_resized_operands_are_no_steps() -> None:
+    kinds = [
+        {step["kind"] for step in profile_of(model, random_inputs(model))["regions"][0]["steps"]}
+        for model in (fused((16, 24), 12, "nobody"), fused((16, 24), 12, "output"))
+    ]
+    assert "resize" not in kinds[0]
+    assert "resize" in kinds[1]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_resized_inputs(threads: int) -> None:
     """Larger, smaller, more of them, and back, in one interpreter."""

@@ -20,16 +20,15 @@ class Fusion {
   void CutPointwise();
   void CutForward();
   void Index();
+  void FindOperands();
+  int ResizeOf(PlaneRef plane, int channels) const;
+  ChainOp Link(const RangeOp& op, bool carries_first);
   void Emit(int index);
   Step Begin(const RangeOp& op);
   void Extend(Step* step, PlaneRef current, int channels);
   int NextOf(const std::vector<int>& readers, PlaneRef current, int channels) const;
   bool Available(PlaneRef plane, int channels) const;
   void FuseEpilogue(Step* step) const;
-  void SetLevels();
-  std::vector<PlaneRef> Reads(const Step& step) const;
-  std::vector<PlaneRef> Writes(const Step& step) const;
-  std::string NameOf(const Step& step) const;
 
   std::vector<RangeOp> ops_;
   std::vector<Step>& details_;
@@ -37,6 +36,8 @@ class Fusion {
   std::vector<std::vector<int>> readers_;  // by value: operations that read it
   std::vector<std::vector<int>> writers_;
   std::vector<bool> emitted_;
+  std::vector<bool> operand_;          // resizes that are no step: each of their readers resizes as it reads
+  std::vector<int> resize_of_detail_;  // index into Program::resizes
 };
 
 bool IsPointwise(const RangeOp& op) { return op.kind == StepKind::kRead && !op.sign; }
@@ -151,9 +152,50 @@ bool Overlap(int a, int a_count, int b, int b_count) { return a < b + b_count &&
 bool Fusion::Available(PlaneRef plane, int channels) const {
   for (const int writer : writers_[static_cast<size_t>(plane.value)]) {
     const RangeOp& op = ops_[static_cast<size_t>(writer)];
-    if (Overlap(op.first, op.channels, plane.plane, channels) && !emitted_[static_cast<size_t>(writer)]) return false;
+    if (!Overlap(op.first, op.channels, plane.plane, channels)) continue;
+    if (operand_[static_cast<size_t>(writer)] ? !Available(op.inputs[0], op.channels)
+                                              : !emitted_[static_cast<size_t>(writer)]) {
+      return false;
+    }
   }
   return true;
+}
+
+// The resize among operand_ that makes these channels, or -1.
+int Fusion::ResizeOf(PlaneRef plane, int channels) const {
+  for (const int writer : writers_[static_cast<size_t>(plane.value)]) {
+    const RangeOp& op = ops_[static_cast<size_t>(writer)];
+    if (operand_[static_cast<size_t>(writer)] && op.first <= plane.plane &&
+        plane.plane + channels <= op.first + op.channels) {
+      return writer;
+    }
+  }
+  return -1;
+}
+
+// A resized tensor that only sums and products read need not be written: enlarging a row in the first cache costs less
+// than reading a large one from the second. The other operand must not be such a tensor, as a step begins with it.
+void Fusion::FindOperands() {
+  operand_.assign(ops_.size(), false);
+  resize_of_detail_.assign(details_.size(), -1);
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    const RangeOp& op = ops_[i];
+    if (op.kind != StepKind::kResize) continue;
+    // What has the same size may be the very rows that a step writes.
+    const auto geometry = [&](int value) { return program_.values[static_cast<size_t>(value)].geometry; };
+    if (geometry(op.value) == geometry(op.inputs[0].value)) continue;
+    const std::vector<int>& readers = readers_[static_cast<size_t>(op.value)];
+    operand_[i] = std::all_of(readers.begin(), readers.end(), [&](int index) {
+      const RangeOp& reader = ops_[static_cast<size_t>(index)];
+      const bool sum = reader.op == Pointwise::kAdd || reader.op == Pointwise::kSub || reader.op == Pointwise::kMul;
+      if (!IsPointwise(reader) || !sum || reader.inputs.size() != 2) return false;
+      const bool first = reader.inputs[0].value == op.value;
+      const PlaneRef own = reader.inputs[first ? 0 : 1], other = reader.inputs[first ? 1 : 0];
+      if (other.value == op.value || ResizeOf(other, reader.channels) >= 0) return false;
+      return !Overlap(own.plane, reader.channels, op.first, op.channels) ||
+             (own.plane >= op.first && own.plane + reader.channels <= op.first + op.channels);
+    });
+  }
 }
 
 bool Same(PlaneRef a, PlaneRef b) { return a.value == b.value && a.plane == b.plane; }
@@ -208,18 +250,31 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
     }
     if (next < 0) return;
     const RangeOp& op = ops_[static_cast<size_t>(next)];
-    ChainOp pointwise;
-    pointwise.op = op.op;
-    pointwise.constants = op.constants;
-    if (op.inputs.size() == 2) {
-      const bool first = Same(op.inputs[0], current);
-      pointwise.plane = op.inputs[first ? 1 : 0];
-      if (!first && op.op == Pointwise::kSub) pointwise.op = Pointwise::kRsub;
-    }
-    step->chain.push_back(std::move(pointwise));
+    step->chain.push_back(Link(op, Same(op.inputs[0], current)));
     emitted_[static_cast<size_t>(next)] = true;
     current = {op.value, op.first};
   }
+}
+
+// A pointwise operation on rows that hold its first operand, or its second.
+ChainOp Fusion::Link(const RangeOp& op, bool carries_first) {
+  ChainOp link;
+  link.op = op.op;
+  link.constants = op.constants;
+  if (op.inputs.size() < 2) return link;
+  link.plane = op.inputs[carries_first ? 1 : 0];
+  if (!carries_first && op.op == Pointwise::kSub) link.op = Pointwise::kRsub;
+  const int writer = ResizeOf(link.plane, op.channels);
+  if (writer < 0) return link;
+  const RangeOp& resize = ops_[static_cast<size_t>(writer)];
+  link.plane = {resize.inputs[0].value, resize.inputs[0].plane + link.plane.plane - resize.first};
+  int& index = resize_of_detail_[static_cast<size_t>(resize.detail)];
+  if (index < 0) {
+    index = static_cast<int>(program_.resizes.size());
+    program_.resizes.push_back(details_[static_cast<size_t>(resize.detail)].resize);
+  }
+  link.resize = index;
+  return link;
 }
 
 Step Fusion::Begin(const RangeOp& op) {
@@ -278,11 +333,9 @@ void Fusion::Emit(int index) {
         step.chain.push_back(std::move(sign));
         break;
       }
-      ChainOp pointwise;
-      pointwise.op = op.op;
-      pointwise.constants = op.constants;
-      if (op.inputs.size() == 2) pointwise.plane = op.inputs[1];
-      step.chain.push_back(std::move(pointwise));
+      const bool first = ResizeOf(op.inputs[0], op.channels) < 0;
+      if (!first) step.source = op.inputs[1];
+      step.chain.push_back(Link(op, first));
       Extend(&step, {op.value, op.first}, op.channels);
       break;
     }
@@ -313,111 +366,24 @@ void Fusion::FuseEpilogue(Step* step) const {
   // Zero padding corrects accumulators that the kernels' epilogue would already have turned into floats.
   if (!step->bconv.tap_sums.empty()) return;
   if (is(Pointwise::kPrelu) && step->chain[taken].plane.value < 0) step->bconv.alpha = step->chain[taken++].constants;
-  for (PlaneRef& residual : step->bconv.residuals) {
-    if (is(Pointwise::kAdd) && step->chain[taken].plane.value >= 0) residual = step->chain[taken++].plane;
+  for (size_t i = 0; i < 2; ++i) {
+    if (!is(Pointwise::kAdd) || step->chain[taken].plane.value < 0) continue;
+    step->bconv.residuals[i] = step->chain[taken].plane;
+    step->bconv.residual_resizes[i] = step->chain[taken++].resize;
   }
   step->chain.erase(step->chain.begin(), step->chain.begin() + static_cast<ptrdiff_t>(taken));
-}
-
-std::string Fusion::NameOf(const Step& step) const {
-  std::string name = step.name;
-  const auto also = [&](const char* what) { name += (name.empty() ? "" : " + ") + std::string(what); };
-  if (!step.bconv.alpha.empty()) also("prelu");
-  for (const PlaneRef& residual : step.bconv.residuals) {
-    if (residual.value >= 0) also("add");
-  }
-  for (const ChainOp& link : step.chain) {
-    if (link.kind == ChainOp::Kind::kSign) also("sign");
-    if (link.kind != ChainOp::Kind::kPointwise) continue;
-    switch (link.op) {
-      case Pointwise::kAdd:
-        also("add");
-        break;
-      case Pointwise::kSub:
-      case Pointwise::kRsub:
-        also("subtract");
-        break;
-      case Pointwise::kMul:
-        also("multiply");
-        break;
-      case Pointwise::kPrelu:
-        also("prelu");
-        break;
-      case Pointwise::kMax:
-        also("max");
-        break;
-      case Pointwise::kMin:
-        also("min");
-        break;
-      case Pointwise::kRoundEven:
-      case Pointwise::kRoundAway:
-        also("round");
-        break;
-      case Pointwise::kCopy:
-        break;
-    }
-  }
-  if (name.empty()) name = "copy";
-  return name;
-}
-
-std::vector<PlaneRef> Fusion::Reads(const Step& step) const {
-  std::vector<PlaneRef> reads;
-  if (step.source.value >= 0) reads.push_back(step.source);
-  for (const PlaneRef& residual : step.bconv.residuals) {
-    if (residual.value >= 0) reads.push_back(residual);
-  }
-  for (const Part& part : step.parts) reads.push_back(part.source);
-  for (const ChainOp& link : step.chain) {
-    if (link.kind == ChainOp::Kind::kPointwise && link.plane.value >= 0) reads.push_back(link.plane);
-  }
-  return reads;
-}
-
-std::vector<PlaneRef> Fusion::Writes(const Step& step) const {
-  std::vector<PlaneRef> writes;
-  if (step.target.value >= 0) writes.push_back(step.target);
-  for (const ChainOp& link : step.chain) {
-    if (link.kind != ChainOp::Kind::kPointwise) writes.push_back(link.plane);
-  }
-  return writes;
-}
-
-// A step runs one level after the last of those that make what it reads: branches of the net run side by side.
-void Fusion::SetLevels() {
-  std::vector<int> made(program_.values.size(), -1);
-  for (Step& step : program_.steps) {
-    for (const PlaneRef& plane : Reads(step)) {
-      step.level = std::max(step.level, made[static_cast<size_t>(plane.value)] + 1);
-    }
-    for (const PlaneRef& plane : Writes(step)) {
-      made[static_cast<size_t>(plane.value)] = std::max(made[static_cast<size_t>(plane.value)], step.level);
-    }
-    program_.levels = std::max(program_.levels, step.level + 1);
-  }
-  std::stable_sort(program_.steps.begin(), program_.steps.end(),
-                   [](const Step& a, const Step& b) { return a.level < b.level; });
-  for (const Step& step : program_.steps) {
-    for (const PlaneRef& plane : Writes(step)) {
-      Value& value = program_.values[static_cast<size_t>(plane.value)];
-      if (value.first_level < 0 || step.level < value.first_level) value.first_level = step.level;
-      value.last_level = std::max(value.last_level, step.level);
-    }
-    for (const PlaneRef& plane : Reads(step)) {
-      Value& value = program_.values[static_cast<size_t>(plane.value)];
-      value.last_level = std::max(value.last_level, step.level);
-    }
-  }
 }
 
 void Fusion::Run() {
   CutPointwise();
   CutForward();
   Index();
+  FindOperands();
   for (size_t i = 0; i < ops_.size(); ++i) {
+    if (operand_[i]) emitted_[i] = true;
     if (!emitted_[i]) Emit(static_cast<int>(i));
   }
-  SetLevels();
+  SetLevels(&program_);
   for (const Step& step : program_.steps) {
     program_.weight_bytes += (step.bconv.weights.size() + step.conv.weights.size()) * sizeof(uint16_t);
   }

@@ -37,6 +37,12 @@ std::string Lower(const Graph& graph, const std::vector<std::vector<int>>& input
 // Splits operations where their readers are split, joins them into steps and gives every step a level.
 void Fuse(Lowered* lowered, Program* program);
 
+// What a step does, for the profile.
+std::string NameOf(const Step& step);
+
+// Gives every step a level, orders steps by it, and notes in which levels a value is made and read.
+void SetLevels(Program* program);
+
 // Gives every stored value a place in the arena; values that live at the same time never overlap.
 // Returns a sentence where the arena would be too large.
 std::string PlanMemory(Program* program);

@@ -31,8 +31,9 @@ std::vector<int> PlacesTaken(const Program& program) {
   std::vector<int> takes(program.values.size(), -1);
   for (const Step& step : program.steps) {
     if (step.kind != StepKind::kBconv || step.direct.value < 0) continue;
-    for (const PlaneRef& residual : step.bconv.residuals) {
-      if (residual.value < 0 || residual.plane != step.direct.plane) continue;
+    for (size_t i = 0; i < 2; ++i) {
+      const PlaneRef& residual = step.bconv.residuals[i];
+      if (residual.value < 0 || residual.plane != step.direct.plane || step.bconv.residual_resizes[i] >= 0) continue;
       const Value& from = program.values[static_cast<size_t>(residual.value)];
       const Value& to = program.values[static_cast<size_t>(step.direct.value)];
       if (from.geometry == to.geometry && from.planes == to.planes && from.last_level == to.first_level &&
@@ -58,8 +59,9 @@ std::vector<int> PlacesTaken(const Program& program) {
       bool aligned = false, residual = false;
       for (const PlaneRef& plane : step.bconv.residuals) {
         if (plane.value != from) continue;
+        const bool fits = writes && step.direct.value >= 0 && plane.plane == step.direct.plane;
+        aligned = fits && (aligned || !residual);
         residual = true;
-        aligned = writes && step.direct.value >= 0 && plane.plane == step.direct.plane;
       }
       if (step.level == level && (ReadsAt(step, from) || (residual && !aligned))) alone = false;
       if (writes && (!aligned || step.level != level)) alone = false;

@@ -49,8 +49,9 @@ struct Bconv {
   int triples = 0;
   std::vector<float> multiplier;  // [channels]
   std::vector<float> bias;
-  std::vector<float> alpha;  // of a fused PRELU; empty without
-  PlaneRef residuals[2];     // of fused additions; value -1 without
+  std::vector<float> alpha;            // of a fused PRELU; empty without
+  PlaneRef residuals[2];               // of fused additions; value -1 without
+  int residual_resizes[2] = {-1, -1};  // as ChainOp::resize
   int32_t clamp_min = 0;
   int32_t clamp_max = 0;
   // Zero padding only: what a tap outside the image has to give back, [channels][taps]; empty otherwise.
@@ -145,6 +146,7 @@ struct ChainOp {
   Kind kind = Kind::kPointwise;
   Pointwise op = Pointwise::kCopy;
   PlaneRef plane;                // the operand, the target of a store (channel), or of signs (quad)
+  int resize = -1;               // of Program::resizes, where the operand is the plane resized
   std::vector<float> constants;  // [channels] the operand where there is no plane; the bias of kSign, may be empty
 };
 
@@ -174,7 +176,8 @@ struct Step {
 struct Program {
   std::vector<Geometry> geometries;
   std::vector<Value> values;
-  std::vector<Step> steps;  // ordered by level
+  std::vector<Step> steps;      // ordered by level
+  std::vector<Resize> resizes;  // of operands that are resized as they are read
   size_t arena_bytes = 0;
   size_t weight_bytes = 0;
   int batch = 1;

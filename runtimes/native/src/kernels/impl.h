@@ -5,16 +5,18 @@
 
 namespace bihrnet {
 
-#define BIHRNET_DECLARE_KERNELS(Isa)                    \
-  void Bconv##Isa(const BconvTile&, uint16_t*);         \
-  void Epilogue##Isa(const Epilogue&);                  \
-  void Pointwise##Isa(const PointwiseArgs&);            \
-  void Quantize##Isa(const Quantize&);                  \
-  void RowsFromNhwc##Isa(const Transpose&);             \
-  void HalveRow##Isa(const Halve&);                     \
-  void EverySecond##Isa(const uint8_t*, uint8_t*, int); \
-  void NhwcFromRows##Isa(const Transpose&);             \
-  void WordsFromNhwc##Isa(const Words&);                \
+#define BIHRNET_DECLARE_KERNELS(Isa)            \
+  void Bconv##Isa(const BconvTile&, uint16_t*); \
+  void Epilogue##Isa(const Epilogue&);          \
+  void Pointwise##Isa(const PointwiseArgs&);    \
+  void Quantize##Isa(const Quantize&);          \
+  void RowsFromNhwc##Isa(const Transpose&);     \
+  void SumOf##Isa(const Sum&);                  \
+  void HalveRow##Isa(const Halve&);             \
+  void RepeatRows##Isa(const Repeat&);          \
+  void EverySecond##Isa(const Alternate&);      \
+  void NhwcFromRows##Isa(const Transpose&);     \
+  void WordsFromNhwc##Isa(const Words&);        \
   void Conv##Isa(const ConvRow&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);
@@ -28,5 +30,20 @@ const Kernels* BuiltAvx2Kernels();
 
 // Byte sums of popcount fields: a triple adds at most 12 to a field, so a byte holds this many triples.
 constexpr int kTriplesPerFlush = 21;
+
+namespace {  // a copy for every unit: each is compiled for its own ISA
+
+// Calls f(from, x, to, count) for what the range has of every image row.
+template <typename F>
+inline void ForEachRow(const Repeat& args, F f) {
+  int x = args.x;
+  int at = -x;  // of the row's first pixel in the range
+  for (int y = args.y; y < args.height && at < args.pixels; ++y, at += args.pitch, x = 0) {
+    const int end = args.width < args.pixels - at ? args.width : args.pixels - at;
+    if (x < end) f(args.from + static_cast<ptrdiff_t>(args.rows[y]) * args.from_pitch, x, args.to + at + x, end - x);
+  }
+}
+
+}  // namespace
 
 }  // namespace bihrnet

@@ -52,9 +52,9 @@ struct Epilogue {
   int pixels;    // a multiple of kLanes, at most kTilePixels
 };
 
-// One operation on rows in place: x = f(x, operand), the operand a constant a channel or another row.
+// One operation on rows: f(x, operand), the operand a constant a channel or another row.
 enum class Pointwise : uint8_t {
-  kCopy,       // x = operand
+  kCopy,       // operand
   kAdd,        // x + operand
   kSub,        // x - operand
   kRsub,       // operand - x
@@ -68,11 +68,25 @@ enum class Pointwise : uint8_t {
 
 struct PointwiseArgs {
   Pointwise op;
-  float* const* rows;            // [channels]
+  float* const* rows;            // [channels] the results
+  const float* const* source;    // [channels] x; may equal rows
   const float* const* operands;  // [channels] rows, or null: then constants
   const float* constants;        // [channels]
   int channels;                  // 1 .. kQuad
   int pixels;                    // a multiple of kLanes, at most kTilePixels
+};
+
+constexpr int kMaxTerms = 3;
+
+// rows = ((source + term) + term...) * factor, in this order, each step rounded on its own.
+struct Sum {
+  float* const* rows;                    // [channels]
+  const float* const* source;            // [channels]; may equal rows
+  const float* const* terms[kMaxTerms];  // [count][channels]
+  int count;                             // 1 .. kMaxTerms
+  const float* factors;                  // [channels] or null
+  int channels;                          // 1 .. kQuad
+  int pixels;                            // a multiple of kLanes, at most kTilePixels
 };
 
 // nibbles[p] = mask[p] & sum over c of (rows[c][p] + bias[c] < 0) << c
@@ -137,6 +151,32 @@ struct ConvRow {
   int pixels;  // any number
 };
 
+// A range of a plane that repeats every pixel of a smaller plane: pixel (y, x) is from[rows[y] * from_pitch + x /
+// factor].
+struct Repeat {
+  const float* from;  // the smaller plane
+  int from_pitch;
+  const int* rows;  // [height]
+  int factor;
+  float* to;  // the range's first pixel; pad columns are left as they are
+  int y;      // of the range's first pixel
+  int x;      // of it, below pitch
+  int pixels;
+  int height;
+  int width;
+  int pitch;
+};
+
+// Every second byte of every row: to[row * to_pitch + i] = from[row * from_pitch + 2 i].
+struct Alternate {
+  const uint8_t* from;  // 2 * count bytes of each row are read
+  uint8_t* to;
+  int count;
+  int rows;
+  int from_pitch;
+  int to_pitch;
+};
+
 struct Kernels {
   const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
@@ -146,7 +186,9 @@ struct Kernels {
   void (*rows_from_nhwc)(const Transpose& args);
   void (*nhwc_from_rows)(const Transpose& args);
   void (*halve)(const Halve& args);
-  void (*every_second)(const uint8_t* from, uint8_t* to, int count);  // to[i] = from[2 i]
+  void (*every_second)(const Alternate& args);
+  void (*repeat)(const Repeat& args);
+  void (*sum)(const Sum& args);
   void (*words_from_nhwc)(const Words& args);
   void (*conv)(const ConvRow& args);
 };

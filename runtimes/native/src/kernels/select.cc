@@ -6,9 +6,10 @@
 namespace bihrnet {
 
 const Kernels* ScalarKernels() {
-  static constexpr Kernels kSet = {"scalar",          BconvScalar,         EpilogueScalar,     PointwiseScalar,
-                                   QuantizeScalar,    RowsFromNhwcScalar,  NhwcFromRowsScalar, HalveRowScalar,
-                                   EverySecondScalar, WordsFromNhwcScalar, ConvScalar};
+  static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
+                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowScalar,
+                                   EverySecondScalar, RepeatRowsScalar,   SumOfScalar,        WordsFromNhwcScalar,
+                                   ConvScalar};
   return &kSet;
 }
 
@@ -23,9 +24,9 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {"neon",          BconvNeon,         EpilogueNeon,     PointwiseNeon,
-                                   QuantizeNeon,    RowsFromNhwcNeon,  NhwcFromRowsNeon, HalveRowNeon,
-                                   EverySecondNeon, WordsFromNhwcNeon, ConvNeon};
+  static constexpr Kernels kSet = {"neon",           BconvNeon,         EpilogueNeon, PointwiseNeon,   QuantizeNeon,
+                                   RowsFromNhwcNeon, NhwcFromRowsNeon,  HalveRowNeon, EverySecondNeon, RepeatRowsNeon,
+                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon};
   return &kSet;
 #else
   return nullptr;

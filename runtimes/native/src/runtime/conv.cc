@@ -6,37 +6,6 @@
 #include "runtime/image_rows.h"
 
 namespace bihrnet {
-namespace {
-
-constexpr int kPixels = 256;     // of an item: what 16 channels of them take leaves room in L1 for weights
-constexpr int kWords = 1 << 15;  // of an item of a load, at about one a cycle
-constexpr int kQuads = kConvChannels / kQuad;
-
-}  // namespace
-
-void Executor::SplitConv(Item item, Level* level) const {
-  const int quads = item.quads, pixels = item.pixels;
-  for (int pixel = 0; pixel < pixels; pixel += kPixels) {
-    for (int quad = 0; quad < quads; quad += kQuads) {
-      item.first_quad = quad;
-      item.quads = std::min(kQuads, quads - quad);
-      item.first_pixel = pixel;
-      item.pixels = std::min(kPixels, pixels - pixel);
-      level->items.push_back(item);
-    }
-  }
-}
-
-void Executor::SplitWords(Item item, Level* level) const {
-  const Value& image = ValueOf(program_.steps[static_cast<size_t>(item.step)].target);
-  const int chunk = std::max(1, kWords / static_cast<int>(image.plane_bytes / sizeof(int16_t)));
-  for (int row = 0; row < image.planes; row += chunk) {
-    item.first_pixel = row;
-    item.pixels = std::min(chunk, image.planes - row);
-    level->items.push_back(item);
-  }
-}
-
 // Rows of the image of words, the pads among them: the memory had other uses before.
 void Executor::LoadWordRows(const Step& step, int first, int count) const {
   const Value& image = ValueOf(step.target);
@@ -64,17 +33,18 @@ void Executor::LoadWordRows(const Step& step, int first, int count) const {
   }
 }
 
-void Executor::RunConv(const Step& step, const Item& item) {
-  alignas(64) float scratch[kConvChannels][kPixels];
+void Executor::RunConv(const Step& step, const BoundStep& bound, const Item& item) const {
+  alignas(64) float scratch[kConvChannels][kConvPixels];
   const Conv& conv = step.conv;
   const Value& image = ValueOf(step.source);
   const auto* words = reinterpret_cast<const int16_t*>(arena_.get() + image.offset);
   const size_t row_words = image.plane_bytes / sizeof(int16_t);
   const int first = item.first_quad * kQuad;
   const int channels = std::min(item.quads * kQuad, step.channels - first);
-  float* rows[kConvChannels];
-  for (int c = 0; c < channels; ++c) {
-    rows[c] = step.direct.value >= 0 ? FloatPlane(step.direct, first + c) + item.first_pixel : scratch[c];
+  float *rows[kConvChannels], *temporary[kConvChannels];
+  for (int c = 0; c < kConvChannels; ++c) {
+    temporary[c] = scratch[c];
+    rows[c] = bound.target.first != nullptr ? bound.target.Row(first + c) + item.first_pixel : scratch[c];
   }
   ConvRow args;
   float* targets[kConvChannels];
@@ -96,7 +66,8 @@ void Executor::RunConv(const Step& step, const Item& item) {
     kernels_.conv(args);
   });
   for (int c = 0; c < channels; c += kQuad) {
-    RunChain(step, (first + c) / kQuad, std::min(kQuad, channels - c), item.first_pixel, item.pixels, rows + c);
+    RunLinks(step, bound, (first + c) / kQuad, std::min(kQuad, channels - c), item.first_pixel, item.pixels, rows + c,
+             temporary + c);
   }
 }
 

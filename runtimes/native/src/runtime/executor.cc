@@ -18,12 +18,6 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kLargePage = size_t{2} << 20;
 constexpr size_t kSlack = 4 * kLanes;  // kernels may read a vector past the last plane
-// What an item should cost, in rough cycles: small enough to share out, large enough that taking it costs nothing.
-constexpr int64_t kItemCost = 30000;
-// Up to here the signs that a step reads stay in a core's first cache while all of its weights pass by.
-constexpr size_t kSmallInput = 24 * 1024;
-
-int QuadsOf(int channels) { return (channels + kQuad - 1) / kQuad; }
 
 }  // namespace
 
@@ -46,9 +40,8 @@ Executor::Executor(Program program, const Kernels& kernels, ThreadPool& pool, bo
       kernels_(kernels),
       pool_(pool),
       profile_(profile),
-      levels_(static_cast<size_t>(program_.levels)),
+      schedule_(ScheduleItems(program_, pool.threads())),
       next_(static_cast<size_t>(program_.levels)) {
-  SplitIntoItems();
   if (profile_) {
     times_.assign(static_cast<size_t>(pool_.threads()), std::vector<StepTime>(program_.steps.size()));
   }
@@ -65,6 +58,7 @@ bool Executor::Allocate() {
   if (alignment == kLargePage) madvise(arena_.get(), bytes, MADV_HUGEPAGE);
 #endif
   std::memset(arena_.get(), 0, bytes);
+  bound_ = std::make_unique<BoundProgram>(program_, arena_.get());
   return true;
 }
 
@@ -90,65 +84,6 @@ void Executor::ZeroMargins(PlaneRef plane, int quad, bool front, bool back) cons
   }
 }
 
-void Executor::SplitIntoItems() {
-  for (size_t i = 0; i < program_.steps.size(); ++i) {
-    SplitStep(static_cast<int>(i), &levels_[static_cast<size_t>(program_.steps[i].level)]);
-  }
-}
-
-void Executor::SplitStep(int index, Level* level) const {
-  const Step& step = program_.steps[static_cast<size_t>(index)];
-  const int quads = QuadsOf(step.channels);
-  const int pixels = GeometryOf(step).pixels;
-  Item item{index, 0, quads, 0, pixels, false};
-  switch (step.kind) {
-    case StepKind::kRegrid:
-    case StepKind::kBinaryPool:
-    case StepKind::kLoadBits:
-      for (int quad = 0; quad < quads; quad += 4) {
-        item.first_quad = quad;
-        item.quads = std::min(4, quads - quad);
-        level->items.push_back(item);
-      }
-      return;
-    case StepKind::kStore:
-    case StepKind::kStoreBits:
-      for (int pixel = 0; pixel < pixels; pixel += 4 * kTilePixels) {
-        item.first_pixel = pixel;
-        item.pixels = std::min(4 * kTilePixels, pixels - pixel);
-        level->items.push_back(item);
-      }
-      return;
-    case StepKind::kConv:
-      return SplitConv(item, level);
-    case StepKind::kLoadWords:
-      return SplitWords(item, level);
-    default:
-      break;
-  }
-  const int64_t vector_cost = 60 + 9 * int64_t{step.bconv.triples};  // four channels of kLanes pixels
-  const bool small = step.kind == StepKind::kBconv && pixels <= 4 * kTilePixels &&
-                     ValueOf(step.source).plane_bytes * static_cast<size_t>(ValueOf(step.source).planes) <= kSmallInput;
-  item.pixels_outside = !small;
-  if (small) {
-    const int64_t quad_cost = vector_cost * pixels / kLanes;
-    const int chunk = static_cast<int>(std::clamp<int64_t>(kItemCost / quad_cost, 1, quads));
-    for (int quad = 0; quad < quads; quad += chunk) {
-      item.first_quad = quad;
-      item.quads = std::min(chunk, quads - quad);
-      level->items.push_back(item);
-    }
-  } else {
-    const int64_t tile_cost = vector_cost * quads * (kTilePixels / kLanes);
-    const int chunk = kTilePixels * static_cast<int>(std::clamp<int64_t>(kItemCost / tile_cost, 1, 64));
-    for (int pixel = 0; pixel < pixels; pixel += chunk) {
-      item.first_pixel = pixel;
-      item.pixels = std::min(chunk, pixels - pixel);
-      level->items.push_back(item);
-    }
-  }
-}
-
 void Executor::Run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {
   const uint64_t start = profile_ ? Ticks() : 0;
   for (int image = 0; image < program_.batch; ++image) {
@@ -171,30 +106,43 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
       if (step.kind == StepKind::kStore) outputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
       if (step.kind == StepKind::kStoreBits) outputs_[tensor] += shift * ((channels + 31) / 32) * 4;
     }
-    for (std::atomic<int>& next : next_) next.store(0, std::memory_order_relaxed);
+    for (std::atomic<uint64_t>& next : next_) next.store(0, std::memory_order_relaxed);
     pool_.Run([this](int thread) { Work(thread); });
   }
   ++runs_;
   if (profile_) ticks_ += Ticks() - start;
 }
 
+// The low half of a level's counter holds how many items were taken from its front, the high half from its back.
 void Executor::Work(int thread) {
-  for (size_t i = 0; i < levels_.size(); ++i) {
-    const std::vector<Item>& items = levels_[i].items;
-    const int count = static_cast<int>(items.size());
-    for (int taken = next_[i].fetch_add(1, std::memory_order_relaxed); taken < count;
-         taken = next_[i].fetch_add(1, std::memory_order_relaxed)) {
-      RunItem(items[static_cast<size_t>(taken)], thread);
+  const bool front = 2 * thread < pool_.threads();
+  const uint64_t one = front ? 1 : uint64_t{1} << 32;
+  for (size_t i = 0; i < next_.size(); ++i) {
+    const Item* items = schedule_.items.data() + schedule_.levels[i];
+    const auto count = static_cast<uint64_t>(schedule_.levels[i + 1] - schedule_.levels[i]);
+    for (;;) {
+      const uint64_t taken = next_[i].fetch_add(one, std::memory_order_relaxed);
+      const uint64_t at_front = taken & 0xffffffff, at_back = taken >> 32;
+      if (at_front + at_back >= count) break;
+      RunItem(front ? items[at_front] : items[count - 1 - at_back], thread);
     }
     pool_.Barrier();
   }
 }
 
+// A step's description was last read a run ago: it is on its way while the step before works.
+void Executor::Prefetch(const Item* next) const {
+  const auto* bound = reinterpret_cast<const char*>(&(*bound_)[next->step]);
+  for (size_t i = 0; i < sizeof(BoundStep); i += 64) __builtin_prefetch(bound + i);
+}
+
 void Executor::RunItem(const Item& item, int thread) {
   const Step& step = program_.steps[static_cast<size_t>(item.step)];
+  const BoundStep& bound = (*bound_)[item.step];
+  Prefetch(&item + 1);
   StepTime* time = profile_ ? &times_[static_cast<size_t>(thread)][static_cast<size_t>(item.step)] : nullptr;
   const uint64_t start = profile_ ? Ticks() : 0;
-  switch (step.kind) {
+  switch (bound.kind) {
     case StepKind::kRegrid:
       RegridPlanes(step, item.first_quad, item.quads);
       break;
@@ -208,7 +156,7 @@ void Executor::RunItem(const Item& item, int thread) {
       LoadWordRows(step, item.first_pixel, item.pixels);
       break;
     case StepKind::kConv:
-      RunConv(step, item);
+      RunConv(step, bound, item);
       break;
     case StepKind::kStore:
       StoreRows(step, item.first_pixel, item.pixels);
@@ -217,111 +165,159 @@ void Executor::RunItem(const Item& item, int thread) {
       StoreBits(step, item.first_pixel, item.pixels);
       break;
     default: {
-      const int tiles = (item.pixels + kTilePixels - 1) / kTilePixels;
-      for (int i = 0; i < tiles * item.quads; ++i) {
-        const int tile = item.pixels_outside ? i / item.quads : i % tiles;
-        const int quad = item.first_quad + (item.pixels_outside ? i % item.quads : i / tiles);
-        const int pixel = item.first_pixel + tile * kTilePixels;
-        RunTile(step, quad, pixel, std::min(kTilePixels, item.first_pixel + item.pixels - pixel), time);
+      const int last_quad = item.first_quad + item.quads;
+      const int last_pixel = item.first_pixel + item.pixels;
+      const auto tile = [&](int quad, int pixel) {
+        RunTile(step, bound, quad, pixel, std::min(kTilePixels, last_pixel - pixel), time);
+      };
+      if (item.pixels_outside) {
+        for (int pixel = item.first_pixel; pixel < last_pixel; pixel += kTilePixels) {
+          for (int quad = item.first_quad; quad < last_quad; ++quad) tile(quad, pixel);
+        }
+      } else {
+        for (int quad = item.first_quad; quad < last_quad; ++quad) {
+          for (int pixel = item.first_pixel; pixel < last_pixel; pixel += kTilePixels) tile(quad, pixel);
+        }
       }
     }
   }
   if (profile_) time->ticks += Ticks() - start;
 }
 
-void Executor::RunTile(const Step& step, int quad, int pixel, int pixels, StepTime* time) {
+void Executor::RunTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time) {
   alignas(64) float scratch[kQuad][kTilePixels];
-  float* rows[kQuad];
-  const int channels = std::min(kQuad, step.channels - quad * kQuad);
-  const bool only_reads = step.kind == StepKind::kRead && step.chain.front().kind != ChainOp::Kind::kPointwise;
-  const PlaneRef target = only_reads ? step.source : step.direct;
-  for (int c = 0; c < channels; ++c) {
-    rows[c] = target.value >= 0 ? FloatPlane(target, quad * kQuad + c) + pixel : scratch[c];
+  float* const temporary[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
+  float* rows[kQuad] = {};
+  const int channels = std::min(kQuad, bound.channels - quad * kQuad);
+  if (bound.kind == StepKind::kRead) {
+    RowsOf(bound.source.planes, quad * kQuad, pixel, rows);
+  } else {
+    if (bound.target.first != nullptr) {
+      RowsOf(bound.target, quad * kQuad, pixel, rows);
+    } else {
+      std::copy_n(temporary, kQuad, rows);
+    }
+    Produce(step, bound, quad, channels, pixel, pixels, rows, time);
   }
-  if (!only_reads) Produce(step, quad, channels, pixel, pixels, rows, time);
-  RunChain(step, quad, channels, pixel, pixels, rows);
+  RunLinks(step, bound, quad, channels, pixel, pixels, rows, temporary);
 }
 
-void Executor::Produce(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows,
-                       StepTime* time) {
-  switch (step.kind) {
+// What is done to rows that were just made, or read; `temporary` rows may be the same.
+void Executor::RunLinks(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                        const float* const* made, float* const* temporary) const {
+  float* rows[kQuad] = {};
+  const float* current[kQuad] = {};  // what the last link made, in scratch or where it is stored
+  std::copy_n(made, kQuad, current);
+  for (const Link *next = bound.links, *end = next + bound.link_count; next != end; ++next) {
+    const Link& link = *next;
+    if (link.kind == Link::Kind::kSign) {
+      uint8_t* nibbles = link.target.first + static_cast<size_t>(quad) * link.target.bytes;
+      const float* bias = link.constants == nullptr ? nullptr : link.constants + quad * kQuad;
+      kernels_.quantize({current, bias, bound.mask + pixel, nibbles + pixel, channels, pixels});
+      // What lies around a sign plane is padding, and the memory had other uses before.
+      if (pixel == 0) std::memset(nibbles - link.margin, 0, link.margin);
+      if (pixel + pixels == bound.pixels) std::memset(nibbles + bound.pixels, 0, link.margin_back);
+      continue;
+    }
+    if (link.target.first != nullptr) {
+      RowsOf(link.target, quad * kQuad, pixel, rows);
+    } else {
+      std::copy_n(temporary, kQuad, rows);
+    }
+    RunLink(step, link, quad, channels, pixel, pixels, current, rows);
+    std::copy_n(rows, kQuad, current);
+  }
+}
+
+void Executor::RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
+                       const float* const* source, float* const* rows) const {
+  alignas(64) float scratch[kMaxTerms][kTilePixels];
+  const float* operands[kMaxTerms][kQuad];
+  // Resized operands are made a channel at a time, so that they are still in the first cache when they are read.
+  const int together = link.resizes ? 1 : channels;
+  for (int c = 0; c < channels; c += together) {
+    const int first = quad * kQuad + c;
+    for (int i = 0; i < link.operand_count; ++i) {
+      const Operand& operand = link.operands[i];
+      if (operand.resize == nullptr) {
+        RowsOf(operand.planes, first, pixel, operands[i]);
+      } else {
+        ResizeRow(step, operand, first, pixel, pixels, scratch[i]);
+        operands[i][0] = scratch[i];
+      }
+    }
+    const float* constants = link.constants == nullptr ? nullptr : link.constants + first;
+    if (link.kind == Link::Kind::kSum) {
+      kernels_.sum({rows + c,
+                    source + c,
+                    {operands[0], operands[1], operands[2]},
+                    link.operand_count,
+                    constants,
+                    together,
+                    pixels});
+    } else {
+      kernels_.pointwise(
+          {link.op, rows + c, source + c, link.operand_count > 0 ? operands[0] : nullptr, constants, together, pixels});
+    }
+  }
+}
+
+void Executor::Produce(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                       float* const* rows, StepTime* time) {
+  switch (bound.kind) {
     case StepKind::kLoad:
       return LoadRows(step, quad, channels, pixel, pixels, rows);
     case StepKind::kPool:
       return PoolRows(step, quad, channels, pixel, pixels, rows);
     case StepKind::kResize:
-      return ResizeRows(step, quad, channels, pixel, pixels, rows);
+      for (int c = 0; c < channels; ++c) ResizeRow(step, bound.source, quad * kQuad + c, pixel, pixels, rows[c]);
+      return;
     case StepKind::kDequantize:
       return DequantizeRows(step, quad, channels, pixel, pixels, rows);
-    case StepKind::kRead: {
-      const float* sources[kQuad];
-      for (int c = 0; c < channels; ++c) sources[c] = FloatPlane(step.source, quad * kQuad + c) + pixel;
-      kernels_.pointwise({Pointwise::kCopy, rows, sources, nullptr, channels, pixels});
-      return;
-    }
     default:
-      break;
+      return BconvRows(step, bound, quad, channels, pixel, pixels, rows, time);
   }
+}
+
+void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                         float* const* rows, StepTime* time) {
   alignas(64) uint16_t acc[kQuad * kTilePixels];
-  const Bconv& bconv = step.bconv;
-  BconvTile tile;
-  tile.signs = SignPlane(step.source, 0) + pixel;
-  tile.offsets = bconv.offsets.data();
-  tile.weights = bconv.weights.data() + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bconv.triples);
-  tile.triples = bconv.triples;
-  tile.vectors = pixels / kLanes;
+  const int first = quad * kQuad;
+  const uint64_t start = time != nullptr ? Ticks() : 0;
+  kernels_.bconv({bound.source.planes.first + pixel, bound.offsets,
+                  bound.weights + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bound.triples), bound.triples,
+                  pixels / kLanes},
+                 acc);
+  if (time != nullptr) time->bconv_ticks += Ticks() - start;
+  if (bound.pads_are_zero) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
+  alignas(64) float resized[2][kQuad][kTilePixels];
   const float* residuals[2][kQuad];
-  const auto add = [&](int i) -> const float* const* {
-    if (bconv.residuals[i].value < 0) return nullptr;
-    for (int c = 0; c < channels; ++c) residuals[i][c] = FloatPlane(bconv.residuals[i], quad * kQuad + c) + pixel;
-    return residuals[i];
-  };
+  const float* const* given[2] = {};
+  for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
+    const Operand& operand = bound.residuals[i];
+    if (operand.resize == nullptr) {
+      RowsOf(operand.planes, first, pixel, residuals[i]);
+    } else {
+      for (int c = 0; c < channels; ++c) {
+        ResizeRow(step, operand, first + c, pixel, pixels, resized[i][c]);
+        residuals[i][c] = resized[i][c];
+      }
+    }
+    given[i] = residuals[i];
+  }
   Epilogue epilogue;
   epilogue.acc = acc;
   epilogue.rows = rows;
-  epilogue.multiplier = &bconv.multiplier[static_cast<size_t>(quad * kQuad)];
-  epilogue.bias = &bconv.bias[static_cast<size_t>(quad * kQuad)];
-  epilogue.alpha = bconv.alpha.empty() ? nullptr : &bconv.alpha[static_cast<size_t>(quad * kQuad)];
-  epilogue.residual = add(0);
-  epilogue.second_residual = add(1);
-  const uint64_t start = time != nullptr ? Ticks() : 0;
-  kernels_.bconv(tile, acc);
-  if (time != nullptr) time->bconv_ticks += Ticks() - start;
-  if (!bconv.tap_sums.empty()) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
-  epilogue.clamp_min = bconv.clamp_min;
-  epilogue.clamp_max = bconv.clamp_max;
+  epilogue.multiplier = bound.multiplier + first;
+  epilogue.bias = bound.bias + first;
+  epilogue.alpha = bound.alpha == nullptr ? nullptr : bound.alpha + first;
+  epilogue.residual = given[0];
+  epilogue.second_residual = given[1];
+  epilogue.clamp_min = bound.clamp_min;
+  epilogue.clamp_max = bound.clamp_max;
   epilogue.channels = channels;
   epilogue.pixels = pixels;
   kernels_.epilogue(epilogue);
-}
-
-void Executor::RunChain(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) {
-  for (const ChainOp& link : step.chain) {
-    const float* constants = link.constants.empty() ? nullptr : &link.constants[static_cast<size_t>(quad * kQuad)];
-    switch (link.kind) {
-      case ChainOp::Kind::kPointwise: {
-        const float* operands[kQuad];
-        const bool planes = link.plane.value >= 0;
-        for (int c = 0; planes && c < channels; ++c) operands[c] = FloatPlane(link.plane, quad * kQuad + c) + pixel;
-        kernels_.pointwise({link.op, rows, planes ? operands : nullptr, constants, channels, pixels});
-        break;
-      }
-      case ChainOp::Kind::kStore: {
-        if (step.direct.value >= 0) break;
-        float* targets[kQuad];
-        for (int c = 0; c < channels; ++c) targets[c] = FloatPlane(link.plane, quad * kQuad + c) + pixel;
-        kernels_.pointwise({Pointwise::kCopy, targets, rows, nullptr, channels, pixels});
-        break;
-      }
-      case ChainOp::Kind::kSign: {
-        const Geometry& geometry = GeometryOf(step);
-        kernels_.quantize(
-            {rows, constants, geometry.mask.data() + pixel, SignPlane(link.plane, quad) + pixel, channels, pixels});
-        ZeroMargins(link.plane, quad, pixel == 0, pixel + pixels == geometry.pixels);
-        break;
-      }
-    }
-  }
 }
 
 std::vector<StepTime> Executor::StepTimes() const {

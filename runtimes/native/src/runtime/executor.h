@@ -9,6 +9,8 @@
 
 #include "compiler/program.h"
 #include "kernels/kernels.h"
+#include "runtime/bound.h"
+#include "runtime/schedule.h"
 #include "runtime/thread_pool.h"
 
 namespace bihrnet {
@@ -36,38 +38,28 @@ class Executor {
   std::vector<StepTime> StepTimes() const;
 
  private:
-  // A part of a step: quads and pixels in the step's own geometry; of kLoadWords, rows in place of pixels.
-  struct Item {
-    int step;
-    int first_quad;
-    int quads;
-    int first_pixel;
-    int pixels;
-    bool pixels_outside;  // the outer loop is over pixels, else over quads
-  };
-  struct Level {
-    std::vector<Item> items;
-  };
-
-  void SplitIntoItems();
-  void SplitStep(int index, Level* level) const;
-  void SplitConv(Item item, Level* level) const;
-  void SplitWords(Item item, Level* level) const;
   void Work(int thread);
   void RunItem(const Item& item, int thread);
-  void RunTile(const Step& step, int quad, int pixel, int pixels, StepTime* time);
-  void Produce(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows, StepTime* time);
-  void RunChain(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows);
+  void Prefetch(const Item* next) const;
+  void RunTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time);
+  void Produce(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+               float* const* rows, StepTime* time);
+  void BconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                 float* const* rows, StepTime* time);
+  void RunLinks(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                const float* const* made, float* const* temporary) const;
+  void RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
+               const float* const* source, float* const* rows) const;
   void LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
-  void ResizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
+  void ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, float* row) const;
   void DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void CorrectedRows(const Step& step, int quad, int channels, int pixel, int pixels, const uint16_t* acc,
                      float* const* rows) const;
   void RegridPlanes(const Step& step, int first, int count);
   void PoolSigns(const Step& step, int first, int count);
   void LoadWordRows(const Step& step, int first, int count) const;
-  void RunConv(const Step& step, const Item& item);
+  void RunConv(const Step& step, const BoundStep& bound, const Item& item) const;
   void LoadBits(const Step& step, int first, int count);
   void StoreBits(const Step& step, int pixel, int pixels) const;
   void StoreRows(const Step& step, int pixel, int pixels) const;
@@ -82,12 +74,13 @@ class Executor {
   const Kernels& kernels_;
   ThreadPool& pool_;
   bool profile_;
+  Schedule schedule_;
   struct Free {
     void operator()(void* memory) const;
   };
   std::unique_ptr<uint8_t, Free> arena_;
-  std::vector<Level> levels_;
-  std::vector<std::atomic<int>> next_;  // by level: the first item that no thread has taken
+  std::unique_ptr<BoundProgram> bound_;      // null before Allocate
+  std::vector<std::atomic<uint64_t>> next_;  // by level: how many items threads have taken
   std::vector<const uint8_t*> inputs_;
   std::vector<uint8_t*> outputs_;
   std::vector<std::vector<StepTime>> times_;  // by thread, then step

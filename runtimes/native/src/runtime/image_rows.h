@@ -12,12 +12,11 @@ namespace bihrnet {
 template <typename F>
 void ForEachRun(const Geometry& geometry, int pixel, int pixels, F f) {
   const int end = std::min(pixel + pixels, geometry.height * geometry.pitch);
-  for (int p = pixel; p < end;) {
-    const int y = p / geometry.pitch;
-    const int x = p - y * geometry.pitch;
-    const int row_end = y * geometry.pitch + geometry.width;
-    if (p < row_end) f(y, x, p - pixel, std::min(row_end, end) - p);
-    p = (y + 1) * geometry.pitch;
+  int y = pixel / geometry.pitch;
+  int row = y * geometry.pitch;
+  for (int p = pixel; p < end; ++y, row += geometry.pitch, p = row) {
+    const int row_end = row + geometry.width;
+    if (p < row_end) f(y, p - row, p - pixel, std::min(row_end, end) - p);
   }
 }
 

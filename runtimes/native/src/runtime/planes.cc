@@ -24,19 +24,6 @@ float PoolWindow(const Pool& pool, const Geometry& source, const float* plane, i
   return pool.average ? result / static_cast<float>((y1 - y0) * (x1 - x0)) : result;
 }
 
-// count pixels of a row that repeats each of its source's pixels kFactor times, from pixel x on.
-template <int kFactor>
-void RepeatRow(const float* from, int x, int count, float* row) {
-  int i = 0;
-  for (; i < count && (x + i) % kFactor != 0; ++i) row[i] = from[(x + i) / kFactor];
-  const float* source = from + (x + i) / kFactor;
-  const int whole = (count - i) / kFactor;
-  for (int s = 0; s < whole; ++s) {
-    for (int j = 0; j < kFactor; ++j) row[i + s * kFactor + j] = source[s];
-  }
-  for (i += whole * kFactor; i < count; ++i) row[i] = from[(x + i) / kFactor];
-}
-
 }  // namespace
 
 void Executor::LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
@@ -152,26 +139,21 @@ void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int
   }
 }
 
-void Executor::ResizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const {
-  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
-  const int* column = step.resize.column.data();
-  for (int c = 0; c < channels; ++c) {
-    const float* plane = FloatPlane(step.source, quad * kQuad + c);
-    ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
-      const float* from = plane + step.resize.row[static_cast<size_t>(y)] * source.pitch;
-      float* row = rows[c] + at;
-      switch (step.resize.factor) {
-        case 2:
-          return RepeatRow<2>(from, x, count, row);
-        case 4:
-          return RepeatRow<4>(from, x, count, row);
-        case 8:
-          return RepeatRow<8>(from, x, count, row);
-        default:
-          for (int i = 0; i < count; ++i) row[i] = from[column[x + i]];
-      }
-    });
+void Executor::ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
+                         float* row) const {
+  const Resize& resize = *operand.resize;
+  const Geometry& geometry = GeometryOf(step);
+  const float* plane = operand.planes.Row(channel);
+  if (resize.factor > 0) {
+    const int y = pixel / geometry.pitch;
+    return kernels_.repeat({plane, operand.pitch, resize.row.data(), resize.factor, row, y, pixel - y * geometry.pitch,
+                            pixels, geometry.height, geometry.width, geometry.pitch});
   }
+  ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+    const float* from = plane + resize.row[static_cast<size_t>(y)] * operand.pitch;
+    const int* column = resize.column.data() + x;
+    for (int i = 0; i < count; ++i) row[at + i] = from[column[i]];
+  });
 }
 
 void Executor::DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels,
@@ -212,25 +194,31 @@ void Executor::RegridPlanes(const Step& step, int first, int count) {
   const Regrid& regrid = step.regrid;
   const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
   const int planes = step.channels / kQuad;
+  // Where the source exists: rows or columns [begin, end) of an axis that starts at pixel `start`.
+  const auto inside = [](int start, int stride, int size, int most, int* begin, int* end) {
+    *begin = std::clamp((std::max(-start, 0) + stride - 1) / stride, 0, most);
+    *end = std::clamp((size - start + stride - 1) / stride, *begin, most);
+  };
   for (size_t phase = 0; phase < regrid.phases.size(); ++phase) {
-    // Columns whose source exists.
     const int x0 = regrid.first_column * regrid.stride_width + regrid.phases[phase].x;
-    const int begin = std::clamp((std::max(-x0, 0) + regrid.stride_width - 1) / regrid.stride_width, 0, regrid.columns);
-    const int end =
-        std::clamp((source.width - x0 + regrid.stride_width - 1) / regrid.stride_width, begin, regrid.columns);
+    const int y0 = regrid.first_row * regrid.stride_height + regrid.phases[phase].y;
+    int left, right, top, bottom;
+    inside(x0, regrid.stride_width, source.width, regrid.columns, &left, &right);
+    inside(y0, regrid.stride_height, source.height, regrid.rows, &top, &bottom);
+    const bool whole = left == 0 && right == regrid.columns && top == 0 && bottom == regrid.rows;
     for (int plane = first; plane < first + count; ++plane) {
-      const uint8_t* from = SignPlane(step.source, plane);
+      const uint8_t* line = SignPlane(step.source, plane) + (y0 + top * regrid.stride_height) * source.pitch + x0 +
+                            left * regrid.stride_width;
       uint8_t* to = SignPlane(step.target, static_cast<int>(phase) * planes + plane);
-      for (int row = 0; row < regrid.rows; ++row, to += regrid.pitch) {
-        const int y = (regrid.first_row + row) * regrid.stride_height + regrid.phases[phase].y;
-        std::memset(to, 0, static_cast<size_t>(regrid.columns));
-        if (y < 0 || y >= source.height) continue;
-        const uint8_t* line = from + y * source.pitch + x0;
-        if (regrid.stride_width == 2) {
-          kernels_.every_second(line + 2 * begin, to + begin, end - begin);
-        } else {
-          for (int i = begin; i < end; ++i) to[i] = line[regrid.stride_width * i];
-        }
+      if (!whole) std::memset(to, 0, static_cast<size_t>((regrid.rows - 1) * regrid.pitch + regrid.columns));
+      to += top * regrid.pitch + left;
+      const int line_pitch = regrid.stride_height * source.pitch;
+      if (regrid.stride_width == 2) {
+        kernels_.every_second({line, to, right - left, bottom - top, line_pitch, regrid.pitch});
+        continue;
+      }
+      for (int row = top; row < bottom; ++row, line += line_pitch, to += regrid.pitch) {
+        for (int i = 0; i < right - left; ++i) to[i] = line[regrid.stride_width * i];
       }
     }
   }

@@ -1,6 +1,7 @@
-// What the tests of kernels share.
+// What the kernels' tests work on: floats worth trying, rows to read and to write, and how a test fails.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -57,6 +58,45 @@ inline bool SameBits(float a, float b) {
   // NaNs come only from infinities, and their payload is the machine's.
   return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof(a)) == 0;
 }
+
+inline int Pixels() { return kLanes * Random(1, kTilePixels / kLanes); }
+
+struct Rows {
+  explicit Rows(int channels, int pixels, bool infinities = false) {
+    for (int c = 0; c < channels; ++c) {
+      values.emplace_back(pixels);
+      const std::vector<float> from = Floats(pixels, infinities);
+      std::copy(from.begin(), from.end(), values.back().get());
+      pointers.push_back(values.back().get());
+    }
+  }
+  std::vector<Input<float>> values;
+  std::vector<const float*> pointers;
+};
+
+struct OutputRows {
+  OutputRows(int channels, int pixels) {
+    for (int c = 0; c < channels; ++c) {
+      values.emplace_back(pixels);
+      pointers.push_back(values.back().data());
+    }
+  }
+  void Fill(const Rows& from) {
+    for (size_t c = 0; c < values.size(); ++c) {
+      std::copy_n(from.pointers[c], values[c].size(), values[c].data());
+    }
+  }
+  bool GuardsHold() const {
+    return std::all_of(values.begin(), values.end(), [](const auto& row) { return row.GuardsHold(); });
+  }
+  std::vector<Output<float>> values;
+  std::vector<float*> pointers;
+};
+
+// resample_test.cc
+void TestHalving(const Kernels& set);
+void TestEverySecond(const Kernels& set);
+void TestRepeats(const Kernels& set);
 
 void TestConvs(const Kernels& set);  // kernels_conv_test.cc
 
