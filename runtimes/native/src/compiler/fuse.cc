@@ -22,7 +22,7 @@ class Fusion {
   void Index();
   void FindOperands();
   int ResizeOf(PlaneRef plane, int channels) const;
-  ChainOp Link(const RangeOp& op, bool carries_first);
+  ChainOp Link(RangeOp* op, bool carries_first);
   void Emit(int index);
   Step Begin(const RangeOp& op);
   void Extend(Step* step, PlaneRef current, int channels);
@@ -54,7 +54,7 @@ RangeOp Cut(const RangeOp& op, int from, int to) {
   return part;
 }
 
-std::vector<RangeOp> CutAll(const RangeOp& op, const std::vector<int>& boundaries) {
+std::vector<RangeOp> CutAll(RangeOp op, const std::vector<int>& boundaries) {
   std::vector<RangeOp> parts;
   int from = 0;
   for (const int to : boundaries) {
@@ -63,7 +63,7 @@ std::vector<RangeOp> CutAll(const RangeOp& op, const std::vector<int>& boundarie
       from = to;
     }
   }
-  parts.push_back(Cut(op, from, op.channels));
+  parts.push_back(from == 0 ? std::move(op) : Cut(op, from, op.channels));
   return parts;
 }
 
@@ -72,7 +72,7 @@ void Fusion::CutPointwise() {
   std::vector<std::vector<const RangeOp*>> readers(program_.values.size());
   std::vector<std::vector<RangeOp>> results(ops_.size());
   for (size_t i = ops_.size(); i-- > 0;) {
-    const RangeOp& op = ops_[i];
+    RangeOp& op = ops_[i];
     std::vector<int> boundaries;
     if (op.value >= 0 && (IsPointwise(op) || op.kind == StepKind::kBconv)) {
       const auto& list = readers[static_cast<size_t>(op.value)];
@@ -94,7 +94,7 @@ void Fusion::CutPointwise() {
     const bool whole_quads =
         op.kind != StepKind::kBconv ||
         std::all_of(boundaries.begin(), boundaries.end(), [](int boundary) { return boundary % kQuad == 0; });
-    results[i] = CutAll(op, whole_quads ? boundaries : std::vector<int>{});
+    results[i] = CutAll(std::move(op), whole_quads ? boundaries : std::vector<int>{});
     for (const RangeOp& part : results[i]) {
       for (const PlaneRef& input : part.inputs) readers[static_cast<size_t>(input.value)].push_back(&part);
     }
@@ -110,7 +110,7 @@ void Fusion::CutForward() {
   std::vector<std::vector<int>> boundaries(program_.values.size());
   std::vector<size_t> made(program_.values.size(), 0);
   std::vector<RangeOp> cut;
-  for (const RangeOp& op : ops_) {
+  for (RangeOp& op : ops_) {
     std::vector<int> at;
     if (op.kind == StepKind::kRead) {
       const PlaneRef input = *std::max_element(op.inputs.begin(), op.inputs.end(), [&](PlaneRef a, PlaneRef b) {
@@ -123,7 +123,7 @@ void Fusion::CutForward() {
     }
     std::sort(at.begin(), at.end());
     if (op.sign && std::any_of(at.begin(), at.end(), [](int channel) { return channel % kQuad != 0; })) at.clear();
-    for (RangeOp& part : CutAll(op, at)) {
+    for (RangeOp& part : CutAll(std::move(op), at)) {
       cut.push_back(std::move(part));
       if (cut.back().value < 0) continue;
       boundaries[static_cast<size_t>(cut.back().value)].push_back(cut.back().first);
@@ -222,7 +222,7 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
   for (;;) {
     std::vector<int> others;
     for (const int reader : readers_[static_cast<size_t>(current.value)]) {
-      const RangeOp& op = ops_[static_cast<size_t>(reader)];
+      RangeOp& op = ops_[static_cast<size_t>(reader)];
       if (emitted_[static_cast<size_t>(reader)]) continue;
       const bool reads =
           op.kind == StepKind::kStore || std::any_of(op.inputs.begin(), op.inputs.end(), [&](PlaneRef input) {
@@ -233,7 +233,7 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
         ChainOp sign;
         sign.kind = ChainOp::Kind::kSign;
         sign.plane = {op.value, op.first / kQuad};
-        sign.constants = op.constants;
+        sign.constants = std::move(op.constants);
         step->chain.push_back(std::move(sign));
         emitted_[static_cast<size_t>(reader)] = true;
       } else {
@@ -249,22 +249,22 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
       program_.values[static_cast<size_t>(current.value)].stored = true;
     }
     if (next < 0) return;
-    const RangeOp& op = ops_[static_cast<size_t>(next)];
-    step->chain.push_back(Link(op, Same(op.inputs[0], current)));
+    RangeOp& op = ops_[static_cast<size_t>(next)];
+    step->chain.push_back(Link(&op, Same(op.inputs[0], current)));
     emitted_[static_cast<size_t>(next)] = true;
     current = {op.value, op.first};
   }
 }
 
-// A pointwise operation on rows that hold its first operand, or its second.
-ChainOp Fusion::Link(const RangeOp& op, bool carries_first) {
+// A pointwise operation on rows that hold its first operand, or its second; its constants move along.
+ChainOp Fusion::Link(RangeOp* op, bool carries_first) {
   ChainOp link;
-  link.op = op.op;
-  link.constants = op.constants;
-  if (op.inputs.size() < 2) return link;
-  link.plane = op.inputs[carries_first ? 1 : 0];
-  if (!carries_first && op.op == Pointwise::kSub) link.op = Pointwise::kRsub;
-  const int writer = ResizeOf(link.plane, op.channels);
+  link.op = op->op;
+  link.constants = std::move(op->constants);
+  if (op->inputs.size() < 2) return link;
+  link.plane = op->inputs[carries_first ? 1 : 0];
+  if (!carries_first && op->op == Pointwise::kSub) link.op = Pointwise::kRsub;
+  const int writer = ResizeOf(link.plane, op->channels);
   if (writer < 0) return link;
   const RangeOp& resize = ops_[static_cast<size_t>(writer)];
   link.plane = {resize.inputs[0].value, resize.inputs[0].plane + link.plane.plane - resize.first};
@@ -310,7 +310,7 @@ Step Fusion::Begin(const RangeOp& op) {
 }
 
 void Fusion::Emit(int index) {
-  const RangeOp& op = ops_[static_cast<size_t>(index)];
+  RangeOp& op = ops_[static_cast<size_t>(index)];
   emitted_[static_cast<size_t>(index)] = true;
   Step step = Begin(op);
   switch (op.kind) {
@@ -329,13 +329,13 @@ void Fusion::Emit(int index) {
         ChainOp sign;
         sign.kind = ChainOp::Kind::kSign;
         sign.plane = {op.value, op.first / kQuad};
-        sign.constants = op.constants;
+        sign.constants = std::move(op.constants);
         step.chain.push_back(std::move(sign));
         break;
       }
       const bool first = ResizeOf(op.inputs[0], op.channels) < 0;
       if (!first) step.source = op.inputs[1];
-      step.chain.push_back(Link(op, first));
+      step.chain.push_back(Link(&op, first));
       Extend(&step, {op.value, op.first}, op.channels);
       break;
     }

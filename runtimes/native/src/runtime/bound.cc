@@ -2,18 +2,18 @@
 
 namespace bihrnet {
 
-BoundProgram::BoundProgram(const Program& program, uint8_t* arena) : program_(program), arena_(arena) {
+BoundProgram::BoundProgram(Program* program, uint8_t* arena) : program_(*program), arena_(arena) {
   size_t links = 0, floats = 0;
-  for (const Step& step : program.steps) {
+  for (const Step& step : program->steps) {
     links += step.chain.size();
     floats += step.bconv.multiplier.size() + step.bconv.bias.size() + step.bconv.alpha.size();
     for (const ChainOp& op : step.chain) floats += op.constants.size();
   }
-  steps_.reserve(program.steps.size());
+  steps_.reserve(program->steps.size());
   links_.reserve(links);
   operands_.reserve(links);
   floats_.reserve(floats);
-  for (const Step& step : program.steps) BindStep(step);
+  for (Step& step : program->steps) BindStep(&step);
 }
 
 Planes BoundProgram::PlanesOf(PlaneRef plane) const {
@@ -29,19 +29,20 @@ Operand BoundProgram::OperandOf(PlaneRef plane, int resize) const {
           GeometryOf(ValueOf(plane).geometry).pitch};
 }
 
-const float* BoundProgram::Floats(const std::vector<float>& values) {
-  if (values.empty()) return nullptr;
+const float* BoundProgram::Take(std::vector<float>* values) {
+  if (values->empty()) return nullptr;
   const size_t first = floats_.size();
-  floats_.insert(floats_.end(), values.begin(), values.end());
+  floats_.insert(floats_.end(), values->begin(), values->end());
+  std::vector<float>().swap(*values);
   return &floats_[first];
 }
 
-void BoundProgram::AppendSign(const ChainOp& op) {
-  const Value& value = ValueOf(op.plane);
+void BoundProgram::AppendSign(ChainOp* op) {
+  const Value& value = ValueOf(op->plane);
   Link link;
   link.kind = Link::Kind::kSign;
-  link.constants = Floats(op.constants);
-  link.target = PlanesOf(op.plane);
+  link.constants = Take(&op->constants);
+  link.target = PlanesOf(op->plane);
   link.margin = static_cast<uint32_t>(value.margin);
   link.margin_back = static_cast<uint32_t>(value.plane_bytes - value.margin) -
                      static_cast<uint32_t>(GeometryOf(value.geometry).pixels);
@@ -49,65 +50,65 @@ void BoundProgram::AppendSign(const ChainOp& op) {
 }
 
 // Additions in a row, and a multiplication by constants after them, read every operand in one pass.
-void BoundProgram::AppendPointwise(const ChainOp& op, bool first) {
-  const bool planes = op.plane.value >= 0;
+void BoundProgram::AppendPointwise(ChainOp* op, bool first) {
+  const bool planes = op->plane.value >= 0;
   Link* last = first ? nullptr : &links_.back();
   const bool open =
       last != nullptr && last->kind == Link::Kind::kSum && last->target.first == nullptr && last->constants == nullptr;
-  if (open && op.op == Pointwise::kMul && !planes) {
-    last->constants = Floats(op.constants);
+  if (open && op->op == Pointwise::kMul && !planes) {
+    last->constants = Take(&op->constants);
     return;
   }
-  const bool sum = op.op == Pointwise::kAdd && planes;
+  const bool sum = op->op == Pointwise::kAdd && planes;
   if (!(sum && open && last->operand_count < kMaxTerms)) {
     Link link;
     link.kind = sum ? Link::Kind::kSum : Link::Kind::kPointwise;
-    link.op = op.op;
-    link.constants = Floats(op.constants);
+    link.op = op->op;
+    link.constants = Take(&op->constants);
     link.operands = operands_.data() + operands_.size();
     links_.push_back(link);
     last = &links_.back();
   }
   if (!planes) return;
-  operands_.push_back(OperandOf(op.plane, op.resize));
+  operands_.push_back(OperandOf(op->plane, op->resize));
   ++last->operand_count;
-  last->resizes = last->resizes || op.resize >= 0;
+  last->resizes = last->resizes || op->resize >= 0;
 }
 
-void BoundProgram::BindStep(const Step& step) {
+void BoundProgram::BindStep(Step* step) {
   const size_t first = links_.size();
   BoundStep bound;
-  bound.kind = step.kind;
-  bound.channels = step.channels;
-  bound.pixels = GeometryOf(step.geometry).pixels;
+  bound.kind = step->kind;
+  bound.channels = step->channels;
+  bound.pixels = GeometryOf(step->geometry).pixels;
   bound.links = links_.data() + first;
-  bound.source = OperandOf(step.source, -1);
-  if (step.kind == StepKind::kResize) bound.source.resize = &step.resize;
-  bound.mask = GeometryOf(step.geometry).mask.data();
-  const Bconv& bconv = step.bconv;
+  bound.source = OperandOf(step->source, -1);
+  if (step->kind == StepKind::kResize) bound.source.resize = &step->resize;
+  bound.mask = GeometryOf(step->geometry).mask.data();
+  Bconv& bconv = step->bconv;
   bound.pads_are_zero = !bconv.tap_sums.empty();
   bound.triples = bconv.triples;
   bound.clamp_min = bconv.clamp_min;
   bound.clamp_max = bconv.clamp_max;
   bound.offsets = bconv.offsets.data();
   bound.weights = bconv.weights.data();
-  bound.multiplier = Floats(bconv.multiplier);
-  bound.bias = Floats(bconv.bias);
-  bound.alpha = Floats(bconv.alpha);
+  bound.multiplier = Take(&bconv.multiplier);
+  bound.bias = Take(&bconv.bias);
+  bound.alpha = Take(&bconv.alpha);
   for (size_t i = 0; i < 2; ++i) {
     bound.residuals[i] = OperandOf(bconv.residuals[i], bconv.residual_resizes[i]);
   }
   Planes* result = &bound.target;  // where what was made last is stored
-  for (const ChainOp& op : step.chain) {
+  for (ChainOp& op : step->chain) {
     switch (op.kind) {
       case ChainOp::Kind::kStore:
         *result = PlanesOf(op.plane);
         break;
       case ChainOp::Kind::kSign:
-        AppendSign(op);
+        AppendSign(&op);
         break;
       case ChainOp::Kind::kPointwise:
-        AppendPointwise(op, links_.size() == first);
+        AppendPointwise(&op, links_.size() == first);
         result = &links_.back().target;
         break;
     }

@@ -70,22 +70,23 @@ struct BoundStep {
 // Read front to back in a run, so that the processor fetches ahead.
 class BoundProgram {
  public:
-  // `arena` is the program's memory; the program must stay, unchanged.
-  BoundProgram(const Program& program, uint8_t* arena);
+  // `arena` is the program's memory; the program must stay as it is left: without the constants of its steps, which
+  // are here now.
+  BoundProgram(Program* program, uint8_t* arena);
   BoundProgram(const BoundProgram&) = delete;
   BoundProgram& operator=(const BoundProgram&) = delete;
 
   const BoundStep& operator[](int step) const { return steps_[static_cast<size_t>(step)]; }
 
  private:
-  void BindStep(const Step& step);
+  void BindStep(Step* step);
   const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
   const Geometry& GeometryOf(int index) const { return program_.geometries[static_cast<size_t>(index)]; }
   Planes PlanesOf(PlaneRef plane) const;
   Operand OperandOf(PlaneRef plane, int resize) const;
-  const float* Floats(const std::vector<float>& values);
-  void AppendSign(const ChainOp& op);
-  void AppendPointwise(const ChainOp& op, bool first);
+  const float* Take(std::vector<float>* values);
+  void AppendSign(ChainOp* op);
+  void AppendPointwise(ChainOp* op, bool first);
 
   const Program& program_;
   uint8_t* arena_;

@@ -49,16 +49,17 @@ Executor::Executor(Program program, const Kernels& kernels, ThreadPool& pool, bo
 
 bool Executor::Allocate() {
   // A tile touches a page of every plane: with small pages that is more than a core remembers. Large ones are asked for
-  // where there is enough to fill them.
-  const size_t alignment = program_.arena_bytes >= kLargePage ? kLargePage : kAlignment;
-  const size_t bytes = (program_.arena_bytes + kSlack + alignment - 1) / alignment * alignment;
-  arena_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, bytes)));
-  if (arena_ == nullptr) return false;
+  // as far as there is enough to fill them.
+  const size_t bytes = (program_.arena_bytes + kSlack + kAlignment - 1) / kAlignment * kAlignment;
+  const size_t alignment = bytes >= kLargePage ? kLargePage : kAlignment;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment, bytes) != 0) return false;
+  arena_.reset(static_cast<uint8_t*>(memory));
 #if defined(__linux__)
-  if (alignment == kLargePage) madvise(arena_.get(), bytes, MADV_HUGEPAGE);
+  if (alignment == kLargePage) madvise(arena_.get(), bytes / kLargePage * kLargePage, MADV_HUGEPAGE);
 #endif
   std::memset(arena_.get(), 0, bytes);
-  bound_ = std::make_unique<BoundProgram>(program_, arena_.get());
+  bound_ = std::make_unique<BoundProgram>(&program_, arena_.get());
   return true;
 }
 
@@ -289,7 +290,7 @@ void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int
                   pixels / kLanes},
                  acc);
   if (time != nullptr) time->bconv_ticks += Ticks() - start;
-  if (bound.pads_are_zero) return CorrectedRows(step, quad, channels, pixel, pixels, acc, rows);
+  if (bound.pads_are_zero) return CorrectedRows(step, bound, quad, channels, pixel, pixels, acc, rows);
   alignas(64) float resized[2][kQuad][kTilePixels];
   const float* residuals[2][kQuad];
   const float* const* given[2] = {};

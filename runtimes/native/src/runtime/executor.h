@@ -54,8 +54,8 @@ class Executor {
   void PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, float* row) const;
   void DequantizeRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
-  void CorrectedRows(const Step& step, int quad, int channels, int pixel, int pixels, const uint16_t* acc,
-                     float* const* rows) const;
+  void CorrectedRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                     const uint16_t* acc, float* const* rows) const;
   void RegridPlanes(const Step& step, int first, int count);
   void PoolSigns(const Step& step, int first, int count);
   void LoadWordRows(const Step& step, int first, int count) const;

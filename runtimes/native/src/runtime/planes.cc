@@ -165,8 +165,8 @@ void Executor::DequantizeRows(const Step& step, int quad, int channels, int pixe
 }
 
 // Pads were counted as +1: a tap outside the image gives its sum of weights back.
-void Executor::CorrectedRows(const Step& step, int quad, int channels, int pixel, int pixels, const uint16_t* acc,
-                             float* const* rows) const {
+void Executor::CorrectedRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                             const uint16_t* acc, float* const* rows) const {
   const Bconv& bconv = step.bconv;
   const int taps = bconv.taps_height * bconv.taps_width;
   for (int c = 0; c < channels; ++c) {
@@ -184,7 +184,7 @@ void Executor::CorrectedRows(const Step& step, int quad, int channels, int pixel
           }
         }
         twice = std::max(std::min(twice, bconv.clamp_max), bconv.clamp_min);
-        rows[c][at + i] = static_cast<float>(twice) * bconv.multiplier[channel] + bconv.bias[channel];
+        rows[c][at + i] = static_cast<float>(twice) * bound.multiplier[channel] + bound.bias[channel];
       }
     });
   }
