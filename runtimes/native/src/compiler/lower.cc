@@ -124,15 +124,15 @@ void Lowering::LowerBinary(const Node& node) {
   if (constant && op == Pointwise::kAdd && node.activation == Activation::kNone && only_signs && !IsOutput(output) &&
       PlacedOf(left).bias.empty()) {
     PlacedOf(output).segments = PlacedOf(left).segments;
-    PlacedOf(output).bias = TensorOf(right).floats;
+    PlacedOf(output).bias = TensorOf(right).floats.Copy();
     if (PlacedOf(output).bias.size() == 1) {
       PlacedOf(output).bias.assign(static_cast<size_t>(shape.channels), TensorOf(right).floats[0]);
     }
     return;
   }
-  const int value = constant
-                        ? Pointwise2(op, PlacedOf(left).segments, nullptr, TensorOf(right).floats, GeometryOf(shape))
-                        : Pointwise2(op, PlacedOf(left).segments, &PlacedOf(right).segments, {}, GeometryOf(shape));
+  const int value =
+      constant ? Pointwise2(op, PlacedOf(left).segments, nullptr, TensorOf(right).floats.Copy(), GeometryOf(shape))
+               : Pointwise2(op, PlacedOf(left).segments, &PlacedOf(right).segments, {}, GeometryOf(shape));
   PlacedOf(output).segments = {{{value, 0}, shape.channels}};
   Activate(node);
 }

@@ -74,7 +74,7 @@ int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, i
   step.tensor = static_cast<int>(input - graph_.inputs.begin());
   LoadWords& words = step.words;
   if (exact.slopes >= 0) {
-    words.alpha = TensorOf(exact.slopes).floats;
+    words.alpha = TensorOf(exact.slopes).floats.Copy();
     if (words.alpha.size() == 1) words.alpha.assign(static_cast<size_t>(shape.channels), words.alpha[0]);
   }
   words.low = exact.low;

@@ -1,7 +1,9 @@
 // A region of a TFLite graph as the compiler sees it: checked operators over tensors, nothing of the runtime in it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -9,11 +11,34 @@ namespace bihrnet {
 
 enum class TensorType : uint8_t { kFloat, kInt8, kBits, kInt32 };
 
+// A constant where the runtime keeps it: files do not align floats.
+class Floats {
+ public:
+  Floats() = default;
+  Floats(const void* data, size_t count) : data_(static_cast<const uint8_t*>(data)), count_(count) {}
+
+  size_t size() const { return count_; }
+  float operator[](size_t i) const {
+    float value;
+    std::memcpy(&value, data_ + i * sizeof(value), sizeof(value));
+    return value;
+  }
+  std::vector<float> Copy() const {
+    std::vector<float> values(count_);
+    if (count_ > 0) std::memcpy(values.data(), data_, count_ * sizeof(float));
+    return values;
+  }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  size_t count_ = 0;
+};
+
 struct Tensor {
   TensorType type = TensorType::kFloat;
   std::vector<int> dims;
   bool constant = false;
-  std::vector<float> floats;        // of a constant of kFloat: a copy, since files do not align them
+  Floats floats;                    // of a constant of kFloat
   std::vector<int32_t> ints;        // of a constant of kInt32 other than a filter
   const uint8_t* filter = nullptr;  // of a convolution: where the runtime keeps it, not aligned
   float scale = 0.0f;

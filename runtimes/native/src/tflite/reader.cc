@@ -55,8 +55,7 @@ int NodeReader::Intern(int index, const TfLiteTensor& tensor) {
     if (tensor.bytes != 4 * count) {
       Fail("constant " + made.name + " holds " + std::to_string(tensor.bytes) + " bytes, not those of its shape");
     } else if (made.type == TensorType::kFloat) {
-      made.floats.resize(count);
-      std::memcpy(made.floats.data(), tensor.data, tensor.bytes);
+      made.floats = Floats(tensor.data, count);
     } else if (made.dims.size() <= 1) {
       made.ints.resize(count);
       std::memcpy(made.ints.data(), tensor.data, tensor.bytes);
