@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -139,14 +138,6 @@ def require_metadata(metadata: PoseMetadata | None, source: object) -> PoseMetad
             "export it with bihrnet-edge."
         )
     return metadata
-
-
-def require_module(name: str, purpose: str, install: str) -> ModuleType:
-    """Import an optional dependency, or a :class:`UserError` which says what for and how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{purpose} needs {name.partition('.')[0]}, which is not installed; {install}.") from error
 
 
 def check_threads(threads: int) -> int:

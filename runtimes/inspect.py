@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bihrnet_edge.errors import UserError
+from bihrnet_edge.errors import UserError, require_module
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes import onnx_graph
-from bihrnet_edge.runtimes.base import require_module
 from bihrnet_edge.runtimes.flatbuffer import FlatbufferError
 from bihrnet_edge.runtimes.onnx_file import load_graph, open_session, session_metadata
 from bihrnet_edge.runtimes.registry import kind_of

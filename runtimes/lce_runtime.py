@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bihrnet_edge.errors import UserError
+from bihrnet_edge.errors import UserError, require_module
 from bihrnet_edge.native_output import silenced_stderr
-from bihrnet_edge.runtimes.base import Heatmaps, Images, Quantization, Runner, is_heatmap_channels_last, require_module
+from bihrnet_edge.runtimes.base import Heatmaps, Images, Quantization, Runner, is_heatmap_channels_last
 from bihrnet_edge.runtimes.pose_tflite import read_pose_model
 
 INSTALL = 'install it with: pip install "bihrnet-edge[export]" (x86-64 and macOS; there is no wheel for Linux on ARM)'

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bihrnet_edge.runtimes.base import Heatmaps, Images, Runner, check_threads, require_module
+from bihrnet_edge.errors import require_module
+from bihrnet_edge.runtimes.base import Heatmaps, Images, Runner, check_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
