@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bihrnet_edge.data.fields import integer, number, numbers, records, require
+from bihrnet_edge.data.fields import integer, number, numbers, numbers_or_error, records, require
+from bihrnet_edge.data.parsed import Parsed
 from bihrnet_edge.data.person import Person
+from bihrnet_edge.data.tally import Tally
+from bihrnet_edge.data.truth import TruthBuilder
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.pose.keypoints import KEYPOINT_SETS, KeypointSet
 
 _CUSTOM = "custom"
+_MALFORMED = ("malformed keypoints", "missing or malformed box", "malformed area")
 
 
 def keypoint_set_of(document: dict[str, Any], source: Path) -> tuple[KeypointSet, set[int]]:
@@ -53,56 +58,99 @@ def _clip(box: tuple[float, float, float, float], width: float, height: float) -
     return x1, y1, x2 - x1, y2 - y1
 
 
-def parse_coco(document: dict[str, Any], source: Path, images: Path) -> tuple[KeypointSet, list[Person], Counter[str]]:
-    """People of a COCO keypoint document whose image files lie in ``images``.
+@dataclass(frozen=True)
+class _Image:
+    path: Path
+    width: float
+    height: float
 
-    Returns:
-        The joints, the people in file order, and how many annotations were skipped, by reason.
+    def leaves(self, points: NDArray[np.float64]) -> bool:
+        """Whether one of the points ``(n, 2)`` lies outside; pixel centres are whole numbers."""
+        return bool(((points < -0.5) | (points > np.array([self.width, self.height]) - 0.5)).any())
 
-    Raises:
-        UserError: a part is missing or malformed; says which.
-    """
-    keypoint_set, categories = keypoint_set_of(document, source)
-    joints = len(keypoint_set)
-    sizes: dict[int, tuple[Path, float, float]] = {}
+
+def _images(document: dict[str, Any], source: Path, images: Path, notes: Tally) -> dict[int, _Image]:
+    found: dict[int, _Image] = {}
     for index, image in enumerate(records(require(document, "images", str(source)), "images", str(source))):
         where = f"{source}, image {index}"
-        sizes[integer(require(image, "id", where), "id", where)] = (
+        identifier = integer(require(image, "id", where), "id", where)
+        entry = _Image(
             images / str(require(image, "file_name", where)),
             number(require(image, "width", where), "width", where),
             number(require(image, "height", where), "height", where),
         )
+        if identifier in found:
+            notes.add("duplicate image id, the first counts", f"image {identifier}")
+        else:
+            found[identifier] = entry
+    return found
 
+
+def parse_coco(document: dict[str, Any], source: Path, images: Path) -> Parsed:
+    """People of a COCO keypoint document whose image files lie in ``images``.
+
+    One person's malformed joints, box or area cost that person only, and are counted.
+
+    Raises:
+        UserError: the document's structure is broken; says where.
+    """
+    keypoint_set, categories = keypoint_set_of(document, source)
+    joints = len(keypoint_set)
+    skipped, notes = Tally(), Tally()
+    listed = _images(document, source, images, notes)
+    truth = TruthBuilder(joints)
     people: list[Person] = []
-    skipped: Counter[str] = Counter()
+    seen: set[int] = set()
     for index, annotation in enumerate(records(document["annotations"], "annotations", str(source))):
         where = f"{source}, annotation {index}"
         identifier = integer(require(annotation, "id", where), "id", where)
-        where = f"{source}, annotation with id {identifier}"
+        where, name = f"{source}, annotation with id {identifier}", f"annotation {identifier}"
         if integer(annotation.get("category_id", next(iter(categories))), "category_id", where) not in categories:
-            skipped["category without keypoints"] += 1
+            skipped.add("category without keypoints", name)
             continue
-        if annotation.get("iscrowd"):
-            skipped["crowd"] += 1
-            continue
-        if "keypoints" not in annotation:
-            skipped["no labelled keypoints"] += 1
-            continue
-        values = numbers(annotation["keypoints"], 3 * joints, "keypoints", where).reshape(joints, 3)
         image_id = integer(require(annotation, "image_id", where), "image_id", where)
-        if image_id not in sizes:
+        if image_id not in listed:
             raise UserError(f"{where} points to image {image_id}, which the file does not list; correct the file.")
-        image_path, width, height = sizes[image_id]
-        x, y, w, h = numbers(require(annotation, "bbox", where), 4, "bbox", where)
-        area = number(annotation["area"], "area", where) if annotation.get("area") is not None else None
-        box = _clip((x, y, w, h), width, height)
-        visible = values[:, 2] > 0
-        if not visible.any():
-            skipped["no labelled keypoints"] += 1
-        elif box[2] <= 0 or box[3] <= 0 or (area is not None and area <= 0):
-            skipped["box without area"] += 1
+        if identifier in seen:
+            skipped.add("duplicate annotation id", name)
+            continue
+        seen.add(identifier)
+
+        image, crowd = listed[image_id], bool(annotation.get("iscrowd"))
+        values = numbers_or_error(annotation.get("keypoints", [0] * 3 * joints), 3 * joints, "keypoints", name)
+        box = numbers_or_error(annotation.get("bbox", []), 4, "bbox", name)
+        area = None if annotation.get("area") is None else numbers_or_error(annotation["area"], 1, "area", name)
+        points = None if isinstance(values, UserError) else values.reshape(joints, 3)
+        bounds = None if isinstance(box, UserError) else box
+        size: float | None
+        if isinstance(area, UserError):  # what is ignored needs some area, too
+            size = 0.0 if bounds is None else float(bounds[2] * bounds[3])
         else:
+            size = None if area is None else float(area[0])
+        wrong = {
+            reason: found
+            for reason, found in zip(_MALFORMED, (values, box, area), strict=True)
+            if isinstance(found, UserError)
+        }
+        truth.add(image_id, points, bounds, size, crowd=crowd, malformed=bool(wrong))
+        if crowd:
+            skipped.add("crowd", name)
+            continue
+        if points is None or bounds is None or wrong:
+            skipped.malformed(*next(iter(wrong.items())))
+            continue
+        visible = points[:, 2] > 0
+        x, y, w, h = bounds.tolist()
+        clipped = _clip((x, y, w, h), image.width, image.height)
+        if not visible.any():
+            skipped.add("no labelled keypoints", name)
+        elif clipped[2] <= 0 or clipped[3] <= 0 or (size is not None and size <= 0):
+            skipped.add("box without area", name)
+        else:
+            if image.leaves(points[visible, :2]):
+                notes.add("people with a joint outside the image", name)
             people.append(
-                Person(image_path, image_id, identifier, box, values[:, :2].astype(np.float32), visible, area)
+                Person(image.path, image_id, identifier, clipped, points[:, :2].astype(np.float32), visible, size)
             )
-    return keypoint_set, people, skipped
+    paths = {identifier: image.path for identifier, image in listed.items()}
+    return Parsed(keypoint_set, people, skipped, notes, paths, truth.build(listed))

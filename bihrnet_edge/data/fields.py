@@ -1,8 +1,10 @@
-"""Reading numbers out of an annotation file, where any field can be anything."""
+"""Reading numbers out of a JSON file, where any field can be anything."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,20 @@ from numpy.typing import NDArray
 from bihrnet_edge.errors import UserError
 
 
+def read_json(path: Path, what: str) -> Any:
+    """The JSON document at ``path``; a :class:`UserError` which calls the file ``what`` where it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{what} {path} cannot be read ({error.strerror}); check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{what} {path} is not JSON ({error}); it may be truncated.") from error
+
+
 def require(record: Any, key: str, where: str) -> Any:
     """``record[key]``, or a :class:`UserError` which says that ``where`` lacks it."""
     if not isinstance(record, Mapping) or key not in record:
-        raise UserError(f"{where} has no {key!r}; the annotation file is incomplete, write it again.")
+        raise UserError(f"{where} has no {key!r}; the file is incomplete, write it again.")
     return record[key]
 
 
@@ -36,6 +48,14 @@ def numbers(value: Any, count: int, what: str, where: str) -> NDArray[np.float64
     if not finite:
         raise UserError(f"{where}: {what} holds NaN or infinity; correct the file.")
     return array
+
+
+def numbers_or_error(value: Any, count: int, what: str, where: str) -> NDArray[np.float64] | UserError:
+    """:func:`numbers`, with the error returned for a reader that counts what is malformed."""
+    try:
+        return numbers(value, count, what, where)
+    except UserError as error:
+        return error
 
 
 def number(value: Any, what: str, where: str) -> float:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bihrnet_edge.data.fields import number, numbers, require
+from bihrnet_edge.data.parsed import Parsed
 from bihrnet_edge.data.person import Person
-from bihrnet_edge.pose.keypoints import MPII, KeypointSet
+from bihrnet_edge.data.tally import Tally
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.pose.keypoints import MPII
 
 #: A person of scale 1 is 200 px tall (MPII's annotation format).
 SCALE_PIXELS = 200.0
 #: HRNet moves the centre down by 15 px per scale, "to avoid cropping limbs".
 CENTER_SHIFT = 15.0
+#: A head's size is this part of its box's diagonal (MPII's evaluation toolkit, ``SC_BIAS``).
+HEAD_SCALE = 0.6
 
 
 def box_of(center: tuple[float, float], scale: float) -> tuple[float, float, float, float]:
@@ -30,44 +34,92 @@ def box_of(center: tuple[float, float], scale: float) -> tuple[float, float, flo
     return x - side / 2, y - side / 2, side, side
 
 
-def parse_mpii(document: list[Any], source: Path, images: Path) -> tuple[KeypointSet, list[Person], Counter[str]]:
-    """People of an MPII list whose image files lie in ``images``; ids count from 1 in file order.
+class PeopleBuilder:
+    """Collects the people of MPII one by one, whichever form they come in.
 
-    Joints are moved to 0-based pixels. An optional ``head_size`` (pixels) of an entry is kept for PCKh.
-
-    Returns:
-        The joints, the people in file order, and how many entries were skipped, by reason.
-
-    Raises:
-        UserError: an entry is malformed; says which.
+    Joints are moved from MPII's 1-based pixels to 0-based ones; images get ids from 1 in the order of their names'
+    first use. A person whose numbers are malformed is left out and counted.
     """
-    joints = len(MPII)
-    people: list[Person] = []
-    skipped: Counter[str] = Counter()
-    image_ids: dict[str, int] = {}
-    for index, entry in enumerate(document):
-        where = f"{source}, entry {index}"
-        name = str(require(entry, "image", where))
-        image_id = image_ids.setdefault(name, len(image_ids) + 1)
-        center = numbers(require(entry, "center", where), 2, "center", where)
-        scale = number(require(entry, "scale", where), "scale", where)
-        points = numbers(require(entry, "joints", where), 2 * joints, "joints", where).reshape(joints, 2)
-        visible = numbers(require(entry, "joints_vis", where), joints, "joints_vis", where) > 0
-        head_size = entry.get("head_size")
-        if not visible.any():
-            skipped["no labelled keypoints"] += 1
-        elif center[0] == -1 or scale <= 0:
-            skipped["no centre or scale"] += 1
+
+    def __init__(self, images: Path) -> None:
+        self._folder = images
+        self._image_ids: dict[str, int] = {}
+        self.people: list[Person] = []
+        self.skipped, self.notes = Tally(), Tally()
+
+    def add(
+        self,
+        identifier: int,
+        image: str,
+        center: Any,
+        scale: Any,
+        joints: Any,
+        visible: Any,
+        head_size: Any,
+        name: str,
+    ) -> None:
+        """Add one person.
+
+        Args:
+            identifier: the annotation's id.
+            image: file name.
+            center: ``(x, y)`` in 1-based pixels; -1 where unknown.
+            scale: the person's height / 200 px.
+            joints: ``(16, 2)`` in 1-based pixels.
+            visible: ``(16,)``, positive where labelled.
+            head_size: in pixels, or None.
+            name: what the counts call the person.
+        """
+        image_id = self._image_ids.setdefault(image, len(self._image_ids) + 1)
+        try:
+            points = numbers(joints, 2 * len(MPII), "joints", name).reshape(len(MPII), 2)
+            labelled = numbers(visible, len(MPII), "joints_vis", name) > 0
+        except UserError as error:
+            self.skipped.malformed("malformed keypoints", error)
+            return
+        try:
+            x, y = numbers(center, 2, "center", name).tolist()
+            size = number(scale, "scale", name)
+        except UserError as error:
+            self.skipped.malformed("malformed centre or scale", error)
+            return
+        try:
+            head = None if head_size is None else number(head_size, "head_size", name)
+        except UserError as error:
+            self.skipped.malformed("malformed head size", error)
+            return
+        if not labelled.any():
+            self.skipped.add("no labelled keypoints", name)
+        elif x == -1 or size <= 0:
+            self.skipped.add("no centre or scale", name)
         else:
-            people.append(
+            moved = (points - 1).astype(np.float32)
+            if (moved[labelled] < -0.5).any():  # the far sides are not known without the image
+                self.notes.add("people with a joint outside the image", name)
+            self.people.append(
                 Person(
-                    images / name,
-                    image_id,
-                    index + 1,
-                    box_of((center[0], center[1]), scale),
-                    (points - 1).astype(np.float32),
-                    visible,
-                    head_size=None if head_size is None else number(head_size, "head_size", where),
+                    self._folder / image, image_id, identifier, box_of((x, y), size), moved, labelled, head_size=head
                 )
             )
-    return MPII, people, skipped
+
+    def build(self) -> Parsed:
+        """What was added so far."""
+        paths = {identifier: self._folder / image for image, identifier in self._image_ids.items()}
+        return Parsed(MPII, self.people, self.skipped, self.notes, paths)
+
+
+def parse_mpii(document: list[Any], source: Path, images: Path) -> Parsed:
+    """People of an MPII list whose image files lie in ``images``; ids count from 1 in file order.
+
+    An optional ``head_size`` (pixels) of an entry is kept for PCKh.
+
+    Raises:
+        UserError: an entry lacks a field; says which.
+    """
+    builder = PeopleBuilder(images)
+    for index, entry in enumerate(document):
+        where = f"{source}, entry {index}"
+        fields = (require(entry, key, where) for key in ("image", "center", "scale", "joints", "joints_vis"))
+        image, center, scale, joints, visible = fields
+        builder.add(index + 1, str(image), center, scale, joints, visible, entry.get("head_size"), f"entry {index}")
+    return builder.build()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,88 @@ def test_counts_what_it_leaves_out(coco: dict[str, Any], images: Path, write: Wr
     }  # fmt: skip
 
 
+BROKEN: dict[str, tuple[str, list[Any]]] = {
+    "keypoints": (
+        "malformed keypoints",
+        [[math.nan, 1, 2] * 3, [1, 2, math.inf] * 3, [1e300, 1, 2] * 3, [10**400, 1, 2] * 3, [1, 2, 2], ["x"] * 9,
+         [[1, 2], [1]], None, "none", {}],
+    ),
+    "bbox": (
+        "missing or malformed box",
+        [[1, 2, math.nan, 4], [1, 2, 3], [1, 2, 10**400, 4], [1, 2, 1e300, 4], ["x"] * 4, None, 3, {}],
+    ),
+    "area": ("malformed area", [math.nan, math.inf, "large", 10**400, [1, 2], {}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, (_, values) in BROKEN.items() for value in values]
+)
+def test_one_persons_malformed_numbers_cost_that_person(
+    coco: dict[str, Any], images: Path, write: Write, field: str, value: Any
+) -> None:
+    coco["annotations"].append(copy.deepcopy(coco["annotations"][0]) | {"id": 6, field: value})
+    dataset = load_annotations(write(coco), images)
+    reason = BROKEN[field][0]
+    assert [person.annotation_id for person in dataset.people] == [5]
+    assert dataset.skipped == {reason: 1}
+    (example,) = dataset.examples[reason]
+    assert example.startswith(f"annotation 6: {field} h")
+    assert dataset.truth is not None  # a prediction on that person is neither right nor wrong
+    assert dataset.truth.ignored.tolist() == [False, True]
+
+
+def test_duplicate_ids(coco: dict[str, Any], images: Path, write: Write) -> None:
+    coco["annotations"].append(coco["annotations"][0] | {"image_id": 8})
+    coco["images"].append(coco["images"][0] | {"file_name": "b.png"})
+    dataset = load_annotations(write(coco), images)
+    assert [(person.annotation_id, person.image_path.name) for person in dataset.people] == [(5, "a.png")]
+    assert dataset.skipped == {"duplicate annotation id": 1}
+    assert dataset.notes == {"duplicate image id, the first counts": 1}
+    assert dataset.examples == {
+        "duplicate annotation id": ("annotation 5",),
+        "duplicate image id, the first counts": ("image 7",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("point", "inside"),
+    [((-0.5, 0), True), ((99.5, 79.5), True), ((-0.6, 0), False), ((5, 79.6), False), ((1e6, -1e6), False)],
+)
+def test_joints_outside_the_image(
+    coco: dict[str, Any], images: Path, write: Write, point: tuple[float, float], inside: bool
+) -> None:
+    coco["annotations"][0]["keypoints"][:2] = point
+    coco["annotations"][0]["keypoints"][6:8] = (-900, -900)  # not labelled, so it does not matter where
+    dataset = load_annotations(write(coco), images)
+    assert len(dataset) == 1
+    assert dataset.notes == ({} if inside else {"people with a joint outside the image": 1})
+    np.testing.assert_array_equal(dataset.people[0].keypoints[0], np.float32(point))
+
+
+def test_truth_keeps_what_the_protocol_ignores(coco: dict[str, Any], images: Path, write: Write) -> None:
+    first = coco["annotations"][0]
+    coco["annotations"] += [
+        first | {"id": 6, "iscrowd": 1, "keypoints": [0] * 9},
+        first | {"id": 7, "keypoints": [0] * 9, "image_id": 8},
+        first | {"id": 8, "category_id": 2},
+        {key: value for key, value in first.items() if key != "area"} | {"id": 9},
+        first | {"id": 10, "keypoints": "none", "bbox": "none"},
+    ]
+    dataset = load_annotations(write(coco), images)
+    truth = dataset.truth
+    assert truth is not None
+    assert (truth.images.tolist(), truth.image_ids.tolist()) == ([7, 8], [7, 7, 8, 7])
+    assert truth.crowd.tolist() == [False, True, False, False]
+    assert truth.ignored.tolist() == [False, True, True, False]
+    np.testing.assert_array_equal(truth.areas, [600, 600, 600, np.nan])
+    np.testing.assert_array_equal(truth.boxes[0], [10, 20, 30, 40])  # as annotated, not as cropped
+    assert truth.keypoints[0].ravel().tolist() == first["keypoints"]
+    assert dataset.images == {7: images / "a.png", 8: images / "b.png"}
+    assert truth.of_joints([2]).ignored.all()
+    assert truth.of_joints([1]).keypoints[0].tolist() == [[12.5, 22, 1]]
+
+
 def test_known_joints_get_their_name(coco: dict[str, Any], images: Path, write: Write) -> None:
     coco["categories"][0] |= {"keypoints": list(LSP.keypoints), "skeleton": []}
     coco["annotations"][0]["keypoints"] = [1, 2, 2] * len(LSP)
@@ -100,11 +183,18 @@ def _break(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_break("images/0/file_name", KeyError), "image 0 has no 'file_name'"),
         (_break("images/0/width", "wide"), "width holds something that is not a number"),
         (_break("annotations/0", 3), "annotation 0 has no 'id'"),
-        (_break("annotations/0/keypoints", [1, 2, 2]), "annotation with id 5: keypoints has 3 numbers, not 9"),
+        (
+            _break("annotations/0/keypoints", [1, 2, 2]),
+            "(1 malformed keypoints (annotation 5: keypoints has 3 numbers, not 9))",
+        ),
         (_break("annotations/0/keypoints", [float("nan"), 1, 2] * 3), "keypoints holds NaN"),
         (_break("annotations/0/keypoints", ["x", 1, 2] * 3), "not a number"),
         (_break("annotations/0/keypoints", [[1, 2], [1]]), "not a number"),
-        (_break("annotations/0/bbox", KeyError), "annotation with id 5 has no 'bbox'"),
+        (
+            _break("annotations/0/bbox", KeyError),
+            "(1 missing or malformed box (annotation 5: bbox has 0 numbers, not 4))",
+        ),
+        (_break("annotations/0/area", "large"), "(1 malformed area (annotation 5: area holds something"),
         (_break("annotations/0/bbox", [1, 2, float("inf"), 4]), "bbox holds NaN or infinity"),
         (_break("annotations/0/bbox", [1, 2, 10**400, 4]), "bbox holds a number that is too large"),
         (_break("annotations/0/bbox", [1, 2, 1e300, 4]), "bbox holds NaN or infinity"),
@@ -139,6 +229,7 @@ def test_real_coco(shared_data: Path) -> None:
     assert dataset.keypoints is COCO
     assert len(dataset) == 68
     assert dataset.skipped == {"no labelled keypoints": 24, "crowd": 1}
+    assert dataset.notes == {}
     assert {person.keypoints.shape for person in dataset.people} == {(17, 2)}
 
 
@@ -147,6 +238,7 @@ def test_real_lsp_joints_lie_around_their_boxes(shared_data: Path) -> None:
     dataset = load_annotations(folder / "person_keypoints_val.json", folder / "images")
     assert dataset.keypoints is LSP
     assert len(dataset) == 985
+    assert dataset.skipped == {}
     for person in dataset.people:
         x, y, width, height = person.box
         inside = person.keypoints[person.visible] - [x, y]

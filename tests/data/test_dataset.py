@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bihrnet_edge.data.dataset import load_annotations
+from bihrnet_edge.data.tally import Tally
 from bihrnet_edge.errors import UserError
 
 
@@ -49,3 +54,78 @@ def test_counts_missing_images(tmp_path: Path, coco: dict[str, Any], write: Any)
 def test_image_folder_of_an_impossible_name(tmp_path: Path, coco: dict[str, Any], write: Any) -> None:
     with pytest.raises(UserError, match=r"image folder .* cannot be read"):
         load_annotations(write(coco), tmp_path / ("a" * 5000))
+
+
+def test_missing_images_can_be_skipped(images: Path, coco: dict[str, Any], write: Any) -> None:
+    coco["annotations"] += [coco["annotations"][0] | {"id": number, "image_id": 8} for number in (6, 9)]
+    (images / "b.png").unlink()
+    path = write(coco)
+    with pytest.raises(UserError, match=r"^1 of the images .* the first is .*b\.png"):
+        load_annotations(path, images)
+    dataset = load_annotations(path, images, skip_missing=True)
+    assert [person.annotation_id for person in dataset.people] == [5]
+    assert dataset.skipped == {"image file missing": 2}
+    assert dataset.examples == {"image file missing": ("b.png", "b.png")}
+    assert list(dataset.images) == [7]
+    assert dataset.truth is not None
+    assert (dataset.truth.images.tolist(), len(dataset.truth)) == ([7], 1)
+
+
+def test_skipping_needs_one_image(tmp_path: Path, coco: dict[str, Any], write: Any) -> None:
+    with pytest.raises(UserError, match="1 of the images"):
+        load_annotations(write(coco), tmp_path, skip_missing=True)
+
+
+def test_an_empty_set(images: Path, coco: dict[str, Any], write: Any) -> None:
+    coco["annotations"] = []
+    for document in (coco, []):
+        with pytest.raises(UserError, match=r"no usable person \(the file lists none\)"):
+            load_annotations(write(document), images)
+
+
+def test_tally_counts_all_and_names_the_first() -> None:
+    tally = Tally()
+    for index in range(9):
+        tally.add("crowd", f"annotation {index}")
+    tally.malformed("malformed box", UserError("annotation 9: bbox holds NaN; correct the file."))
+    tally.malformed("malformed box", UserError("annotation 10: bbox has 3 numbers; correct the file."))
+    assert tally.counts == {"crowd": 9, "malformed box": 2}
+    assert tally.examples["crowd"] == tuple(f"annotation {index}" for index in range(5))
+    assert str(tally) == "9 crowd, 2 malformed box (annotation 9: bbox holds NaN)"
+    assert str(Tally()) == ""
+
+
+#: Anything that JSON can hold, its extensions NaN and Infinity included.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+PERSON_FIELDS = ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "keypoints")
+
+
+@given(st.sampled_from(PERSON_FIELDS), ANYTHING)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_in_any_field_is_counted_or_said(
+    coco: dict[str, Any], images: Path, write: Any, field: str, value: Any
+) -> None:
+    changed = copy.deepcopy(coco)
+    changed["annotations"].append(changed["annotations"][0] | {"id": 6} | {field: value})
+    try:
+        dataset = load_annotations(write(changed), images)
+    except UserError:
+        return
+    assert len(dataset) + sum(dataset.skipped.values()) == 2
+    assert np.isfinite([person.box for person in dataset.people]).all()
+
+
+@given(st.sampled_from(("image", "center", "scale", "joints", "joints_vis", "head_size")), ANYTHING)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_in_any_field_of_mpii(
+    mpii: list[dict[str, Any]], images: Path, write: Any, field: str, value: Any
+) -> None:
+    try:
+        dataset = load_annotations(write([mpii[0], mpii[0] | {field: value}]), images)
+    except UserError:
+        return
+    assert len(dataset) + sum(dataset.skipped.values()) == 2

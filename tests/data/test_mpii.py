@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_ids_and_what_is_left_out(mpii: list[dict[str, Any]], images: Path, writ
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"joints": [[1, 2]] * 15}, "entry 0: joints has 30 numbers, not 32"),
+        ({"joints": [[1, 2]] * 15}, "(1 malformed keypoints (entry 0: joints has 30 numbers, not 32))"),
         ({"joints": [[float("nan"), 2]] * 16}, "joints holds NaN"),
         ({"joints": [[1e300, 2]] * 16}, "joints holds NaN or infinity"),
         ({"scale": 10**400}, "scale holds a number that is too large"),
@@ -77,6 +78,36 @@ def test_says_what_is_wrong(
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         load_annotations(write([mpii[0] | change]), images)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"joints": [[math.nan, 2]] * 16}, "malformed keypoints"),
+        ({"joints": None}, "malformed keypoints"),
+        ({"joints_vis": [1] * 15}, "malformed keypoints"),
+        ({"joints_vis": [math.nan] * 16}, "malformed keypoints"),
+        ({"center": [1, math.inf]}, "malformed centre or scale"),
+        ({"center": None}, "malformed centre or scale"),
+        ({"scale": math.nan}, "malformed centre or scale"),
+        ({"scale": 0}, "no centre or scale"),
+        ({"head_size": "large"}, "malformed head size"),
+        ({"head_size": math.nan}, "malformed head size"),
+    ],
+)
+def test_one_persons_malformed_numbers_cost_that_person(
+    mpii: list[dict[str, Any]], images: Path, write: Write, change: dict[str, Any], reason: str
+) -> None:
+    dataset = load_annotations(write([mpii[0] | change, mpii[0]]), images)
+    assert [person.annotation_id for person in dataset.people] == [2]
+    assert dataset.skipped == {reason: 1}
+    assert dataset.examples[reason][0].startswith("entry 0")
+
+
+def test_joints_outside_the_image(mpii: list[dict[str, Any]], images: Path, write: Write) -> None:
+    mpii[0]["joints"][3] = [0.4, 20]
+    dataset = load_annotations(write(mpii), images)
+    assert (len(dataset), dataset.notes) == (1, {"people with a joint outside the image": 1})
 
 
 def test_entry_without_joints(images: Path, write: Write) -> None:
