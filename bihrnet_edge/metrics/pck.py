@@ -13,7 +13,7 @@ from bihrnet_edge.data.person import Person
 from bihrnet_edge.pose.keypoints import MPII, KeypointSet
 
 #: MPII's evaluation leaves these joints out of the mean (Andriluka et al. 2014; HRNet's ``mpii.py``).
-_MPII_UNSCORED = ("pelvis", "thorax")
+MPII_UNSCORED = ("pelvis", "thorax")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def metric_for(keypoint_set: KeypointSet) -> PoseMetric:
     The last is mmpose's default for keypoints that are not a whole person.
     """
     if keypoint_set.keypoints == MPII.keypoints:
-        return PoseMetric("PCKh@0.5", 0.5, keypoint_set, "head", _MPII_UNSCORED)
+        return PoseMetric("PCKh@0.5", 0.5, keypoint_set, "head", MPII_UNSCORED)
     if keypoint_set.index("right_shoulder") is not None and keypoint_set.index("left_hip") is not None:
         return PoseMetric("PCK@0.2", 0.2, keypoint_set, "torso")
     return PoseMetric("PCK@0.05 of the box", 0.05, keypoint_set, "box")
