@@ -6,6 +6,7 @@ file can end the process with a segmentation fault; here it ends in a :class:`Ma
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,21 @@ class _Reader:
         self.data = data
         self.order = order
         self._tag = struct.Struct(order + "II")
+        self._one = {kind: struct.Struct(order + letter) for kind, letter in _NUMBERS.items()}
+        self._head = struct.Struct(order + "IIIIIIiiII")
+
+    def head(self, start: int, end: int) -> tuple[int, int, str, int]:
+        """Class, number of elements and name of the array whose content is at ``start``, and where its data is."""
+        if start + 40 <= end:  # most arrays are 2-D and nameless, and a release has millions of them
+            a, b, flags, _, c, d, rows, columns, e, f = self._head.unpack_from(self.data, start)
+            if (a, b, c, d, e, f) == (6, 8, 5, 8, 1, 0) and rows >= 0 and columns >= 0:
+                return flags & 0xFF, rows * columns, "", start + 40
+        words, start = self.values(start, end)
+        shape, start = self.values(start, end)
+        kind, first, last, start = self.element(start, end)
+        if len(words) != 2 or kind not in (1, 2) or any(side < 0 for side in shape):
+            raise MatError(f"an array before byte {start} has a malformed head")
+        return int(words[0]) & 0xFF, math.prod(map(int, shape)), bytes(self.data[first:last]).decode("latin-1"), start
 
     def element(self, start: int, end: int) -> tuple[int, int, int, int]:
         """Type, first and last + 1 byte of the content of the element at ``start``, and where the next one is."""
@@ -52,13 +68,15 @@ class _Reader:
     def values(self, start: int, end: int) -> tuple[list[float], int]:
         """The numbers of the element at ``start``, and where the next one is."""
         kind, first, last, after = self.element(start, end)
-        letter = _NUMBERS.get(kind)
-        if letter is None:
+        one = self._one.get(kind)
+        if one is None:
             raise MatError(f"an element at byte {start} holds no numbers")
-        count, rest = divmod(last - first, struct.calcsize(self.order + letter))
+        if last - first == one.size:
+            return list(one.unpack_from(self.data, first)), after
+        count, rest = divmod(last - first, one.size)
         if rest:
             raise MatError(f"an element at byte {start} holds a part of a number")
-        return list(struct.unpack_from(f"{self.order}{count}{letter}", self.data, first)), after
+        return list(struct.unpack_from(f"{self.order}{count}{_NUMBERS[kind]}", self.data, first)), after
 
 
 class MatArray:
@@ -71,19 +89,9 @@ class MatArray:
     __slots__ = ("_end", "_kind", "_reader", "_size", "_start", "name")
 
     def __init__(self, reader: _Reader, start: int, end: int) -> None:
-        self._reader, self._end, self.name = reader, end, ""
-        self._kind, self._size, self._start = 0, 0, end
-        if start == end:  # how an empty array may be stored
-            return
-        flags, start = reader.values(start, end)
-        shape, start = reader.values(start, end)
-        kind, first, last, start = reader.element(start, end)
-        if len(flags) != 2 or kind not in (1, 2) or any(side < 0 for side in shape):
-            raise MatError(f"an array before byte {start} has a malformed head")
-        self.name = bytes(reader.data[first:last]).decode("latin-1")
-        self._kind, self._size, self._start = int(flags[0]) & 0xFF, 1, start
-        for side in shape:
-            self._size *= int(side)
+        self._reader, self._end = reader, end
+        # An empty array may be stored without a head.
+        self._kind, self._size, self.name, self._start = (0, 0, "", end) if start == end else reader.head(start, end)
 
     def __len__(self) -> int:
         return self._size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bihrnet_edge.data.dataset import load_annotations
+from bihrnet_edge.data.results import KeypointResults, read_results, write_results
 from bihrnet_edge.metrics.nms import oks_nms, oks_nms_by_image, rescore
-from bihrnet_edge.metrics.oks import COCO_SIGMAS
+from bihrnet_edge.metrics.oks import COCO_SIGMAS, evaluate_oks
 
 JOINTS = len(COCO_SIGMAS)
 
@@ -103,3 +106,24 @@ def test_rescoring_equals_the_loop(joints: np.ndarray, boxes: np.ndarray, thresh
 
 def test_the_published_threshold() -> None:
     assert rescore(np.array([0.5]), np.array([[0.2, 0.4, 0.8]])).tolist() == pytest.approx([0.3])
+
+
+def test_from_detections_to_coco_figures(shared_data: Path, tmp_path: Path) -> None:
+    """The whole chain on real annotations: every person found twice, the worse find suppressed, through the file."""
+    folder = shared_data / "coco_mini"
+    dataset = load_annotations(folder / "annotations" / "person_keypoints_val2017.json", folder / "val2017")
+    truth, rng = dataset.truth, np.random.default_rng(0)
+    assert truth is not None
+    people = np.flatnonzero(~truth.ignored)
+    twice = np.repeat(people, 2)
+    joints = truth.keypoints[twice].copy()
+    # Who is not labelled everywhere has joints at (0, 0), in both finds: the same pose all the same.
+    joints[..., 2] = 0.5
+    joints[1::2, :, :2] += rng.normal(0, 0.005, (len(people), JOINTS, 2)) * np.sqrt(truth.areas[people])[:, None, None]
+    scores = rescore(np.where(np.arange(len(twice)) % 2, 0.6, 0.9), joints[..., 2])
+    kept = oks_nms_by_image(truth.image_ids[twice], joints[..., :2], scores, truth.areas[twice])
+    assert kept.tolist() == list(range(0, len(twice), 2))
+    write_results(tmp_path / "results.json", KeypointResults(truth.image_ids[twice], joints, scores).take(kept))
+    results, skipped = read_results(tmp_path / "results.json", JOINTS)
+    assert not skipped.counts
+    assert evaluate_oks(truth, results).ap == pytest.approx(100)
