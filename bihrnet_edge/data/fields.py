@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from bihrnet_edge.errors import UserError
 
+_LARGEST = float(np.finfo(np.float32).max)
+_INT64 = 1 << 63
+
 
 def read_json(path: Path, what: str) -> Any:
     """The JSON document at ``path``; a :class:`UserError` which calls the file ``what`` where it cannot be read."""
@@ -43,9 +46,7 @@ def numbers(value: Any, count: int, what: str, where: str) -> NDArray[np.float64
         raise UserError(f"{where}: {what} holds something that is not a number; correct the file.") from error
     if array.size != count:
         raise UserError(f"{where}: {what} has {array.size} numbers, not {count}; correct the file.")
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(array.astype(np.float32)).all()
-    if not finite:
+    if not np.abs(array).max(initial=0.0) <= _LARGEST:  # false for NaN, too
         raise UserError(f"{where}: {what} holds NaN or infinity; correct the file.")
     return array
 
@@ -60,12 +61,18 @@ def numbers_or_error(value: Any, count: int, what: str, where: str) -> NDArray[n
 
 def number(value: Any, what: str, where: str) -> float:
     """``value`` as one finite number, or a :class:`UserError`."""
+    if type(value) in (int, float) and abs(value) <= _LARGEST:  # what follows is for what is odd
+        return float(value)
     return float(numbers(value, 1, what, where)[0])
 
 
 def integer(value: Any, what: str, where: str) -> int:
-    """``value`` as a whole number, or a :class:`UserError`."""
+    """``value`` as a whole number of 64 bits, or a :class:`UserError`."""
+    if type(value) is int and -_INT64 <= value < _INT64:
+        return value
     number_ = number(value, what, where)
+    if not -_INT64 <= number_ < _INT64:
+        raise UserError(f"{where}: {what} is {value!r}, which is too large; correct the file.")
     if number_ != int(number_):
         raise UserError(f"{where}: {what} is {value!r}, not a whole number; correct the file.")
     return int(number_)

@@ -187,23 +187,26 @@ def _truth_records(truth: CocoTruth) -> Iterator[dict[str, Any]]:
 
 
 def _result_records(results: KeypointResults) -> Iterator[dict[str, Any]]:
-    points = np.array(results.keypoints, np.float64)
+    points = np.asarray(results.keypoints, np.float64)
     missing = ~np.isfinite(points[..., :2]).all(axis=-1)
-    spans = [
-        np.where(missing, -np.inf, points[..., axis]).max(axis=1, initial=-np.inf)
-        - np.where(missing, np.inf, points[..., axis]).min(axis=1, initial=np.inf)
-        for axis in (0, 1)
-    ]
+    areas = np.ones(len(points))
     # What COCO takes for a prediction's area: the box around its joints.
-    areas = np.where(missing.all(axis=1), 0.0, spans[0] * spans[1]).tolist()
-    points[missing, :2] = _FAR
+    for axis in (0, 1):
+        largest = points[..., axis].max(axis=1, where=~missing, initial=-np.inf)
+        smallest = points[..., axis].min(axis=1, where=~missing, initial=np.inf)
+        areas *= np.where(missing.all(axis=1), 0.0, largest - smallest)
+    if missing.any():
+        points = points.copy()
+        points[missing, :2] = _FAR
     flat = points.reshape(len(results), 3 * points.shape[1])
-    for row, (image_id, score) in enumerate(zip(results.image_ids.tolist(), results.scores.tolist(), strict=True)):
+    for row, (image_id, score, area) in enumerate(
+        zip(results.image_ids.tolist(), results.scores.tolist(), areas.tolist(), strict=True)
+    ):
         yield {
             "id": row + 1,
             "image_id": image_id,
             "category_id": PERSON,
             "score": score,
-            "area": areas[row],
+            "area": area,
             "keypoints": flat[row],
         }

@@ -201,6 +201,8 @@ def _break(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_break("annotations/0/keypoints", [1e300, 1, 2] * 3), "keypoints holds NaN or infinity"),
         (_break("annotations/0/keypoints", [10**400, 1, 2] * 3), "keypoints holds a number that is too large"),
         (_break("annotations/0/id", float("inf")), "id holds NaN or infinity"),
+        (_break("annotations/0/id", 1 << 63), "id is 9223372036854775808, which is too large"),
+        (_break("images/1/id", 10**30), "image 1: id is 1000000000000000000000000000000, which is too large"),
         (_break("annotations/0/id", 10**400), "id holds a number that is too large"),
         (_break("images/0/file_name", "a" * 5000), "1 of the images"),
         (_break("annotations/0/image_id", 99), "points to image 99"),

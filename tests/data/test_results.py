@@ -19,7 +19,7 @@ from bihrnet_edge.errors import UserError
 def results(draw: st.DrawFn) -> KeypointResults:
     count = draw(st.integers(0, 4))
     return KeypointResults(
-        draw(hnp.arrays(np.int64, count, elements=st.integers(0, 2**53))),
+        draw(hnp.arrays(np.int64, count, elements=st.integers(-(2**63), 2**63 - 1))),
         draw(hnp.arrays(np.float32, (count, 5, 3), elements=st.floats(width=32, allow_infinity=True))),
         draw(hnp.arrays(np.float64, count, elements=st.floats(-1e30, 1e30))),
     )
@@ -73,6 +73,7 @@ def test_counts_and_names_what_it_leaves_out(tmp_path: Path) -> None:
         (b"{}", "the file is not a list"),
         (b"[3]", "prediction 0 has no 'image_id'"),
         (b'[{"image_id": 1.5}]', "image_id is 1.5, not a whole number"),
+        (b'[{"image_id": 18446744073709551616}]', "image_id is 18446744073709551616, which is too large"),
         (b'[{"image_id": 1, "keypoints": []}]', "prediction 0 has no 'score'"),
     ],
 )
