@@ -146,3 +146,14 @@ def test_nobody() -> None:
     result = metric_for(LSP)(np.empty((0, 14, 2)), [])
     assert math.isnan(result.mean)
     assert result.counted == 0
+
+
+def test_a_shift_of_one_pixel() -> None:
+    # A fifth of the torso is 0.98 px for one person and 1.02 px for the other.
+    people = []
+    for torso in (4.9, 5.1):
+        points = np.zeros((len(LSP), 2), np.float32)
+        points[LSP.keypoints.index("left_hip"), 1] = torso
+        people.append(Person(Path("a"), 1, 1, (0, 0, 40, 80), points, np.ones(len(LSP), bool)))
+    moved = np.stack([one.keypoints for one in people]) + np.array([1.0, 0.0])
+    assert metric_for(LSP)(moved, people).per_joint.tolist() == [50.0] * len(LSP)
