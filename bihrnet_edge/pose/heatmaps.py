@@ -5,10 +5,17 @@ Shapes are ``(N, K, h, w)`` for heatmaps and ``(N, K, 2)`` for ``(x, y)`` in hea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.pose.dark import BLUR_KERNEL, taylor_steps
+
+#: How a peak is placed between pixels: HRNet's quarter-pixel shift, or DARK's Taylor step.
+Decoding = Literal["quarter", "dark"]
+DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
 
 
 def encode(points: NDArray[np.floating[Any]], height: int, width: int, sigma: float) -> NDArray[np.float32]:
@@ -23,26 +30,40 @@ def encode(points: NDArray[np.floating[Any]], height: int, width: int, sigma: fl
     return heatmaps
 
 
-def decode(heatmaps: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def decode(
+    heatmaps: NDArray[np.float32], decoding: Decoding = "quarter", blur_kernel: int = BLUR_KERNEL
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Positions ``(N, K, 2)`` in heatmap pixels and scores ``(N, K)``, the peaks' values.
 
-    The maximum, moved by a quarter pixel towards the higher of its two neighbours along each axis
-    (Newell et al. 2016). At the border there is no second neighbour and no move along that axis.
+    The rules are HRNet's, so that figures can be compared with its own: of equal maxima the first counts; a
+    heatmap that is nowhere positive has no peak and gives ``(0, 0)``; a peak is moved only where
+    ``1 < x < w - 1`` and ``1 < y < h - 1`` both hold. A NaN in a heatmap gives ``(0, 0)`` and the score NaN.
+
+    Args:
+        heatmaps: ``(N, K, h, w)``.
+        decoding: ``quarter`` moves the maximum by a quarter pixel towards the higher of its two neighbours
+            along each axis (Newell et al. 2016, HRNet); ``dark`` by :func:`~bihrnet_edge.pose.dark.taylor_steps`
+            (Zhang et al. 2020), which also keeps off the second column and row from the end.
+        blur_kernel: side of DARK's Gaussian kernel, in heatmap pixels.
+
+    Raises:
+        UserError: there is no such decoding, or the kernel is not odd.
     """
+    if decoding not in DECODINGS:
+        raise UserError(f"there is no decoding {decoding!r}; choose one of {', '.join(DECODINGS)}.")
     count, joints, height, width = heatmaps.shape
-    flat = heatmaps.reshape(count, joints, height * width)
-    best = flat.argmax(axis=2)
-    scores = np.take_along_axis(flat, best[..., None], axis=2)[..., 0]
-    y, x = np.divmod(best, width)
-
-    rows = np.arange(count)[:, None]
-    columns = np.arange(joints)[None, :]
-
-    def slope(dx: int, dy: int) -> NDArray[np.float64]:
-        inside = (x >= dx) & (x < width - dx) & (y >= dy) & (y < height - dy)
-        ahead = heatmaps[rows, columns, np.minimum(y + dy, height - 1), np.minimum(x + dx, width - 1)]
-        behind = heatmaps[rows, columns, np.maximum(y - dy, 0), np.maximum(x - dx, 0)]
-        return np.where(inside, np.sign(ahead - behind), 0.0)
-
-    points = np.stack([x + 0.25 * slope(1, 0), y + 0.25 * slope(0, 1)], axis=-1)
-    return points, scores
+    maps = heatmaps.reshape(count * joints, height, width)
+    every = np.arange(len(maps))
+    flat = maps.reshape(len(maps), height * width)
+    best = flat.argmax(axis=1)
+    scores = flat[every, best]
+    y, x = np.divmod(np.where(scores > 0, best, 0), width)
+    points = np.stack([x, y], axis=-1).astype(np.float64)
+    if decoding == "quarter":
+        moved = np.flatnonzero((x > 1) & (x < width - 1) & (y > 1) & (y < height - 1))
+        m, x, y = every[moved], x[moved], y[moved]
+        points[moved, 0] += 0.25 * np.sign(maps[m, y, x + 1] - maps[m, y, x - 1])
+        points[moved, 1] += 0.25 * np.sign(maps[m, y + 1, x] - maps[m, y - 1, x])
+    else:
+        points += taylor_steps(maps, x, y, blur_kernel)
+    return points.reshape(count, joints, 2), scores.reshape(count, joints)
