@@ -17,6 +17,9 @@ from PIL import Image, ImageOps
 
 from bihrnet_edge.errors import UserError
 
+#: HRNet and MPII state a person's size as a scale: 1 is 200 pixels.
+PIXELS_PER_SCALE = 200.0
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -26,6 +29,22 @@ class Crop:
     center_y: float
     width: float
     height: float
+
+    @property
+    def center_and_scale(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """HRNet's description of the same region: centre in pixels, width and height in units of 200 pixels."""
+        return (
+            (self.center_x, self.center_y),
+            (self.width / PIXELS_PER_SCALE, self.height / PIXELS_PER_SCALE),
+        )
+
+    def matrix(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The affine map ``(2, 3)`` of image coordinates ``(x, y, 1)`` to an input of ``size`` (height, width).
+
+        What HRNet gets from three pairs of points; without rotation two of the six numbers are 0.
+        """
+        scale, offset = self._scale_and_offset(size)
+        return np.column_stack([np.diag(scale), offset])
 
     def _scale_and_offset(self, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         height, width = size
@@ -59,6 +78,22 @@ def box_to_crop(box: Sequence[float], aspect: float, padding: float = 1.25) -> C
     else:
         width = height * aspect
     return Crop(center_x, center_y, width * padding, height * padding)
+
+
+def scale_to_crop(center: Sequence[float], scale: float, aspect: float, padding: float = 1.25) -> Crop:
+    """The crop that HRNet takes around a centre ``(x, y)`` for a person of one scale, as MPII gives it.
+
+    ``200 * scale * padding`` pixels wide and, the width alone deciding, that divided by ``aspect`` (width /
+    height) high. Where HRNet has a scale for either axis, for COCO's boxes, it is :func:`box_to_crop`.
+
+    Raises:
+        UserError: the scale is not positive, or a number is not finite.
+    """
+    x, y = (float(value) for value in center)
+    if not (np.isfinite([x, y, scale]).all() and scale > 0):
+        raise UserError(f"a person of scale {scale:g} around ({x:g}, {y:g}) has no area; give a scale above 0.")
+    width = PIXELS_PER_SCALE * scale * padding
+    return Crop(x, y, width, width / aspect)
 
 
 def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:

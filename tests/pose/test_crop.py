@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.pose.crop import Crop, box_to_crop, crop_image, normalise, read_image
+from bihrnet_edge.pose.crop import Crop, box_to_crop, crop_image, normalise, read_image, scale_to_crop
 
 coordinates = st.floats(-500, 500)
 lengths = st.floats(1, 500)
@@ -41,6 +41,85 @@ def test_crop_contains_the_box_at_the_input_aspect(
 def test_box_without_area(box: tuple[float, ...]) -> None:
     with pytest.raises(UserError, match="no area"):
         box_to_crop(box, 0.75)
+
+
+def three_point_affine(
+    center: tuple[float, float], scale_x: float, size: tuple[int, int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """The affine map as HRNet defines it, from three pairs of points: a linear system of six equations.
+
+    The centre goes to the middle of the output; the point half a crop's width above it goes to half an output's
+    width above the middle; the third lies at a right angle to these. The crop is ``200 * scale_x`` pixels wide.
+    """
+    height, width = size
+    (cx, cy), half = center, 200 * scale_x / 2
+    source = [(cx, cy), (cx, cy - half), (cx - half, cy - half)]
+    target = [(width / 2, height / 2), (width / 2, height / 2 - width / 2), (0.0, height / 2 - width / 2)]
+    equations, right = [], []
+    for (x, y), (u, v) in zip(source, target, strict=True):
+        equations += [[x, y, 1, 0, 0, 0], [0, 0, 0, x, y, 1]]
+        right += [u, v]
+    return np.linalg.solve(np.array(equations), np.array(right)).reshape(2, 3)
+
+
+sizes = st.sampled_from([(256, 192), (384, 288), (64, 48), (256, 256), (128, 96)])
+
+
+@given(coordinates, coordinates, lengths, lengths, sizes, coordinates, coordinates)
+def test_box_maps_as_hrnets_affine(
+    left: float, top: float, w: float, h: float, size: tuple[int, int], x: float, y: float
+) -> None:
+    """HRNet's own arithmetic for a box of COCO: to the input's aspect, in units of 200 px, times 1.25."""
+    aspect = size[1] / size[0]
+    center = left + w * 0.5, top + h * 0.5
+    if w > aspect * h:
+        h = w / aspect
+    elif w < aspect * h:
+        w = h * aspect
+    scale = w / 200 * 1.25, h / 200 * 1.25
+    crop = box_to_crop((left, top, 2 * (center[0] - left), 2 * (center[1] - top)), aspect)
+    assert crop.center_and_scale[0] == pytest.approx(center, abs=1e-9)
+    assert crop.center_and_scale[1] == pytest.approx(scale, rel=1e-6)
+    crop = Crop(*center, 200 * scale[0], 200 * scale[1])  # free of the box's rounding
+    expected = three_point_affine(center, scale[0], size)
+    assert crop.matrix(size) == pytest.approx(expected, abs=1e-6)
+    assert crop.to_input([x, y], size) == pytest.approx(expected @ [x, y, 1], abs=1e-6)
+    inverse = np.linalg.inv(np.vstack([expected, [0, 0, 1]]))
+    assert crop.to_image([x, y], size) == pytest.approx((inverse @ [x, y, 1])[:2], abs=1e-6)
+
+
+@given(coordinates, coordinates, st.floats(0.05, 10), sizes)
+def test_scale_maps_as_hrnets_affine(cx: float, cy: float, scale: float, size: tuple[int, int]) -> None:
+    """MPII: one scale for both axes, of which HRNet's affine map reads the width."""
+    crop = scale_to_crop((cx, cy), scale, size[1] / size[0])
+    assert crop.matrix(size) == pytest.approx(three_point_affine((cx, cy), 1.25 * scale, size), abs=1e-6)
+    assert crop.center_and_scale[1][0] == pytest.approx(1.25 * scale)
+    unpadded = scale_to_crop((cx, cy), 1.25 * scale, size[1] / size[0], padding=1.0)
+    assert unpadded.width == pytest.approx(crop.width)
+    # An upright input reaches as far as the crop of a square box: how MPII's people are read.
+    side = 200 * scale
+    box = box_to_crop((cx - side / 2, cy - side / 2, side, side), size[1] / size[0])
+    assert (box.width, box.height) == pytest.approx((crop.width, crop.height))
+
+
+@given(coordinates, coordinates, lengths, lengths, sizes, st.integers(0, 2**32 - 1))
+def test_points_come_back_through_the_heatmap(
+    cx: float, cy: float, w: float, h: float, size: tuple[int, int], seed: int
+) -> None:
+    """Image to input, to heatmap by the stride, to image: to 1e-6 px."""
+    crop, points = Crop(cx, cy, w, h), np.random.default_rng(seed).uniform(-1000, 1000, (3, 5, 2))
+    heatmap_size = size[0] // 4, size[1] // 4
+    back = crop.to_image(crop.to_input(points, size) / 4, heatmap_size)
+    np.testing.assert_allclose(back, points, atol=1e-6)
+    np.testing.assert_allclose(crop.to_image(crop.to_input(points, size), size), points, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_scale_without_area(scale: float) -> None:
+    with pytest.raises(UserError, match="has no area; give a scale above 0"):
+        scale_to_crop((1, 2), scale, 0.75)
+    with pytest.raises(UserError, match="has no area"):
+        scale_to_crop((float("nan"), 2), 1.0, 0.75)
 
 
 @given(st.floats(40, 80), st.floats(40, 80), st.floats(20, 60), st.floats(20, 60))
