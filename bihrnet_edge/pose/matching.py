@@ -47,8 +47,8 @@ class CommonJoints:
 def common_joints(model: KeypointSet, dataset: KeypointSet) -> CommonJoints:
     """The joints that a model predicts and a data set labels.
 
-    Joints are the same where their names are, and nowhere else: LSP's ``neck`` lies between MPII's ``thorax`` and
-    ``upper_neck`` and is neither; COCO's ``nose`` is not a ``head_top``.
+    Joints are the same where their names are, and nowhere else. LSP labels a ``neck``, MPII a ``thorax`` and an
+    ``upper_neck``, and neither says that two of these are one.
 
     Raises:
         UserError: there is none.
