@@ -139,7 +139,7 @@ def paired_bootstrap_of(
     _check(count, resamples, confidence)
     order = np.argsort(clusters, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(clusters, minlength=count))[:-1])
-    either = metric(np.arange(len(clusters)))
+    reference, artifact = metric(np.arange(len(clusters)))
     drops = np.empty(resamples)
     done = 0
     for draws in _draws(count, resamples, seed):
@@ -149,8 +149,8 @@ def paired_bootstrap_of(
             done += 1
             if progress is not None:
                 progress(done, resamples)
-    drop = _interval(either[0] - either[1], drops, confidence)
-    return PairedDrop(*map(float, either), drop, (), len(clusters), count, resamples, confidence)
+    drop = _interval(reference - artifact, drops, confidence)
+    return PairedDrop(reference, artifact, drop, (), len(clusters), count, resamples, confidence)
 
 
 def _table(values: ArrayLike) -> NDArray[np.float64]:
