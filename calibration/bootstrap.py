@@ -45,7 +45,8 @@ class PairedDrop:
     Attributes:
         reference, artifact: the metric of either, in per cent.
         drop: ``reference - artifact`` in points with its interval; above 0 where the artifact is worse.
-        per_joint: the same for each joint alone; empty where the metric has no joints.
+        per_joint: the drop of each joint alone; empty where the metric has no joints.
+        reference_per_joint, artifact_per_joint: the metric of each joint alone; NaN where it never counts.
         people, images: how many were drawn from.
         resamples, confidence: of the interval.
     """
@@ -54,6 +55,8 @@ class PairedDrop:
     artifact: float
     drop: Interval
     per_joint: tuple[Interval, ...]
+    reference_per_joint: tuple[float, ...]
+    artifact_per_joint: tuple[float, ...]
     people: int
     images: int
     resamples: int
@@ -105,12 +108,21 @@ def paired_bootstrap(
     drops = np.concatenate([_ratio(times @ sums, joints + 1) for times in _times_drawn(count, resamples, seed)])
     values = _ratio(sums.sum(axis=0, keepdims=True), joints + 1)[0]
     intervals = [_interval(value, drops[:, column], confidence) for column, value in enumerate(values)]
-    either = [
-        _ratio(np.r_[_with_total(table, chosen).sum(0), weights.sum(0)][None], joints + 1)[0, 0] for table in right
-    ]
-    per_joint = tuple(intervals[1:]) if np.ndim(counted) == 2 else ()
+    one, other = (
+        _ratio(np.r_[_with_total(table, chosen).sum(0), weights.sum(0)][None], joints + 1)[0] for table in right
+    )
+    has_joints = np.ndim(counted) == 2
     return PairedDrop(
-        float(either[0]), float(either[1]), intervals[0], per_joint, len(clusters), count, resamples, confidence
+        reference=float(one[0]),
+        artifact=float(other[0]),
+        drop=intervals[0],
+        per_joint=tuple(intervals[1:]) if has_joints else (),
+        reference_per_joint=tuple(one[1:].tolist()) if has_joints else (),
+        artifact_per_joint=tuple(other[1:].tolist()) if has_joints else (),
+        people=len(clusters),
+        images=count,
+        resamples=resamples,
+        confidence=confidence,
     )
 
 
@@ -150,7 +162,7 @@ def paired_bootstrap_of(
             if progress is not None:
                 progress(done, resamples)
     drop = _interval(reference - artifact, drops, confidence)
-    return PairedDrop(reference, artifact, drop, (), len(clusters), count, resamples, confidence)
+    return PairedDrop(reference, artifact, drop, (), (), (), len(clusters), count, resamples, confidence)
 
 
 def _table(values: ArrayLike) -> NDArray[np.float64]:

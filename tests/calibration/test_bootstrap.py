@@ -78,6 +78,11 @@ def test_equals_a_plain_loop(seed: int, people: int, joints: int, confidence: fl
     else:
         assert math.isnan(result.drop.value)
     assert (result.people, result.images) == (people, len(set(images.tolist())))
+    for joint in range(joints):
+        total = counted[:, joint].sum()
+        for right, found in ((reference, result.reference_per_joint), (artifact, result.artifact_per_joint)):
+            expected = 100 * right[:, joint].sum() / total if total else math.nan
+            assert found[joint] == pytest.approx(expected, nan_ok=True)
 
 
 @given(seeds, st.integers(1, 12))

@@ -1,0 +1,271 @@
+"""The report of a check as one HTML file that needs nothing else: no scripts, no fonts, no network.
+
+Every text that comes from outside (names of files, models, joints) is escaped where it enters the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bihrnet_edge.calibration.bootstrap import Interval, PairedDrop
+from bihrnet_edge.calibration.differences import KeypointDifferences
+from bihrnet_edge.calibration.report_html import Markup, escaped, figure, joined, table, tag
+from bihrnet_edge.calibration.report_pictures import WorstImage, histogram, picture_pair
+from bihrnet_edge.files import make_folder, write_text
+from bihrnet_edge.pose.keypoints import KeypointSet
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--paper:#fff;--bar:#3573b1;--good:#1a7f37;
+--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa4af;--line:#3d444d;--paper:#0f1319;--bar:#6cb0f0;
+--good:#4cc26b;--bad:#ff8a80}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:70rem;padding:1rem;background:var(--paper);color:var(--ink);
+font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0}
+h2{font-size:1.2rem;margin:2rem 0 .5rem}
+h3{font-size:1rem;margin:1.5rem 0 .5rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;min-width:min(100%,20rem)}
+caption{text-align:left;color:var(--soft);padding-bottom:.25rem}
+th,td{padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+.figures td,.figures thead th+th{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+tbody th{font-weight:500;min-width:7rem}
+.note,figcaption{color:var(--soft);font-size:.9rem}
+.good{color:var(--good);font-weight:600}
+.bad{color:var(--bad);font-weight:600}
+figure{margin:1rem 0}
+svg{display:block;width:100%;max-width:36rem;height:auto;fill:currentColor}
+.bar{fill:var(--bar)}
+.pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
+.pairs figure{margin:0}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:.25rem}
+.pair img{width:100%;height:auto;display:block}
+""".strip()
+#: Even if a text slipped through unescaped, a browser would run and load nothing.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the report says about a model or artifact.
+
+    Attributes:
+        name: as people know it.
+        path: the file.
+        sha256: hex digest of the file.
+        size: of the file in bytes.
+        runtime: what ran it, e.g. ``litert + delegate (avx2)``.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    size: int
+    runtime: str
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactCheck:
+    """An artifact beside the reference.
+
+    Attributes:
+        facts: the artifact.
+        drop: the metric of both, and what the artifact loses.
+        differences: between the keypoints of both.
+        passed: whether the loss is within the limit; None where none was set.
+    """
+
+    facts: ModelFacts
+    drop: PairedDrop
+    differences: KeypointDifferences
+    passed: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CheckReport:
+    """All that a report shows.
+
+    Attributes:
+        metric: e.g. ``PCK@0.2``.
+        keypoints: the joints that were compared, in the order of every ``per_joint``.
+        left_out: joints that the model or the data set lacks.
+        data: facts about the data by their names: annotation file, its hash, image folder.
+        subset: the manifest's name; None where everyone was used.
+        skipped: how many people do not count, by reason.
+        reference: the model that artifacts are compared with.
+        artifacts: one or more.
+        worst: images where reference and artifact differ most, worst first.
+        max_drop: the limit in points; None where none was set.
+        version: of bihrnet-edge.
+    """
+
+    metric: str
+    keypoints: KeypointSet
+    data: Mapping[str, str]
+    reference: ModelFacts
+    artifacts: Sequence[ArtifactCheck]
+    subset: str | None = None
+    left_out: Sequence[str] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    worst: Sequence[WorstImage] = ()
+    max_drop: float | None = None
+    version: str = ""
+
+
+def write_report(path: Path, report: CheckReport) -> None:
+    """Write the report, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    make_folder(path.resolve().parent)
+    write_text(path, render(report))
+
+
+def render(report: CheckReport) -> str:
+    """The HTML document."""
+    title = f"{report.reference.name}: check of {_count(len(report.artifacts), 'artifact', 'artifacts')}"
+    head = joined(
+        Markup('<meta charset="utf-8">'),
+        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        tag("title", title),
+        tag("style", Markup(_STYLE)),
+    )
+    body = joined(
+        tag("h1", title),
+        tag("p", _summary(report)),
+        _metric_section(report),
+        _facts_section(report),
+        *(_artifact_section(report, check) for check in report.artifacts),
+        _worst_section(report),
+        tag("p", f"bihrnet-edge {report.version}".strip(), class_="note"),
+    )
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def _summary(report: CheckReport) -> str:
+    if report.max_drop is None or any(check.passed is None for check in report.artifacts):
+        return "No limit was set for the drop."
+    failed = sum(not check.passed for check in report.artifacts)
+    limit = f"the limit of {report.max_drop:g} points"
+    if not failed:
+        return f"Every artifact stays within {limit}."
+    return f"{_count(failed, 'artifact loses', 'artifacts lose')} more than {limit}."
+
+
+def _metric_section(report: CheckReport) -> Markup:
+    rows: list[list[object]] = []
+    for check in report.artifacts:
+        if not rows:
+            rows.append([report.reference.name, report.reference.runtime, _number(check.drop.reference), "", "", ""])
+        verdict: object = "no limit"
+        if check.passed is not None:
+            verdict = tag("span", "passed" if check.passed else "failed", class_="good" if check.passed else "bad")
+        drop = check.drop.drop
+        row = [_number(check.drop.artifact), _number(drop.value, signed=True), _range(drop), verdict]
+        rows.append([check.facts.name, check.facts.runtime, *row])
+    first = report.artifacts[0].drop if report.artifacts else None
+    caption = f"{report.metric} in per cent, the drop in points"
+    confidence = "interval"
+    if first is not None:
+        confidence = f"{100 * first.confidence:g} % interval"
+        people = f"{_count(first.people, 'person', 'people')} in {_count(first.images, 'image', 'images')}"
+        caption += f"; {people}, {first.resamples} paired resamples of whole images"
+    columns = ["model", "runtime", report.metric, "drop", confidence, "result"]
+    return joined(tag("h2", "Accuracy"), table(columns, rows, caption=caption, class_="figures"))
+
+
+def _facts_section(report: CheckReport) -> Markup:
+    facts: list[list[object]] = [[name, value] for name, value in report.data.items()]
+    facts.append(["held-out subset", report.subset or "none, everyone in the annotation file"])
+    facts.append([f"joints compared ({len(report.keypoints)})", ", ".join(report.keypoints.keypoints)])
+    if report.left_out:
+        facts.append([f"joints left out ({len(report.left_out)})", ", ".join(report.left_out)])
+    for reason, number in report.skipped.items():
+        facts.append([f"skipped: {reason}", number])
+    if not report.skipped:
+        facts.append(["skipped", "nobody"])
+    models = [report.reference, *(check.facts for check in report.artifacts)]
+    rows: list[list[object]] = [
+        [model.name, model.path, model.runtime, f"{model.size / 1e6:.2f} MB", tag("code", model.sha256)]
+        for model in models
+    ]
+    return joined(
+        tag("h2", "Data"),
+        table(["fact", "value"], facts),
+        tag("h2", "Models"),
+        table(["model", "file", "runtime", "size", "SHA-256"], rows),
+    )
+
+
+def _artifact_section(report: CheckReport, check: ArtifactCheck) -> Markup:
+    differences, drop = check.differences, check.drop
+    spreads: list[list[object]] = [
+        [name, *(_number(value, digits) for value in (spread.mean, spread.p50, spread.p95, spread.max))]
+        for name, spread, digits in (
+            ("image pixels", differences.pixels, 2),
+            ("of the reference length", differences.normalised, 4),
+        )
+    ]
+    within = _number(100 * differences.within_quarter)
+    sentence = (
+        f"{within} % of {differences.compared} keypoints lie within a quarter of a heatmap pixel of the reference's; "
+        f"{differences.not_finite} are not finite."
+    )
+    joints: list[list[object]] = []
+    for index, name in enumerate(report.keypoints.keypoints):
+        row: list[object] = [name]
+        if drop.per_joint:
+            one = drop.per_joint[index]
+            values = drop.reference_per_joint[index], drop.artifact_per_joint[index]
+            row += [*(_number(value) for value in values), _number(one.value, signed=True), _range(one)]
+        spread = differences.per_joint[index]
+        joints.append([*row, _number(spread.mean, 2), _number(spread.p95, 2)])
+    scores = ["reference", "artifact", "drop", "interval"] if drop.per_joint else []
+    columns = ["joint", *scores, "mean px", "p95 px"]
+    return joined(
+        tag("h2", f"{check.facts.name} beside {report.reference.name}"),
+        tag("p", sentence),
+        table(
+            ["keypoint difference", "mean", "median", "95 %", "largest"],
+            spreads,
+            class_="figures",
+        ),
+        figure(histogram(differences.distances), "Keypoints by their distance from the reference's, in image pixels."),
+        tag("h3", "By joint"),
+        table(columns, joints, caption=f"{report.metric} and keypoint differences", class_="figures"),
+    )
+
+
+def _worst_section(report: CheckReport) -> Markup:
+    if not report.worst:
+        return Markup("")
+    pairs = [
+        figure(
+            picture_pair(worst, report.keypoints),
+            f"{worst.name}: {worst.note}. Left: {report.reference.name}, right: {worst.artifact_name}.",
+        )
+        for worst in report.worst
+    ]
+    return joined(tag("h2", "Where they differ most"), tag("div", joined(*pairs), class_="pairs"))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _number(value: float, digits: int = 1, signed: bool = False) -> str:
+    if value != value:
+        return "–"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if not float(text):
+        text = f"{0:.{digits}f}"  # no "-0.0"
+    return text.replace("-", "−")
+
+
+def _range(interval: Interval) -> Markup:
+    return escaped(f"{_number(interval.low, signed=True)} to {_number(interval.high, signed=True)}")
