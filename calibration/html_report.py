@@ -23,7 +23,7 @@ _STYLE = """
 --good:#4cc26b;--bad:#ff8a80}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:70rem;padding:1rem;background:var(--paper);color:var(--ink);
-font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+font:1rem/1.5 system-ui,sans-serif;overflow-wrap:break-word}
 h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0}
 h2{font-size:1.2rem;margin:2rem 0 .5rem}
 h3{font-size:1rem;margin:1.5rem 0 .5rem}
@@ -31,8 +31,10 @@ h3{font-size:1rem;margin:1.5rem 0 .5rem}
 table{border-collapse:collapse;min-width:min(100%,20rem)}
 caption{text-align:left;color:var(--soft);padding-bottom:.25rem}
 th,td{padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+.facts td{overflow-wrap:anywhere}
 .figures td,.figures thead th+th{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-tbody th{font-weight:500;min-width:7rem}
+tbody th{font-weight:500}
+.facts th{min-width:7rem}
 .note,figcaption{color:var(--soft);font-size:.9rem}
 .good{color:var(--good);font-weight:600}
 .bad{color:var(--bad);font-weight:600}
@@ -41,8 +43,8 @@ svg{display:block;width:100%;max-width:36rem;height:auto;fill:currentColor}
 .bar{fill:var(--bar)}
 .pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
 .pairs figure{margin:0}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:.25rem}
-.pair img{width:100%;height:auto;display:block}
+.pair{display:flex;gap:.25rem;align-items:flex-start}
+.pair img{width:calc(50% - .125rem);height:auto}
 """.strip()
 #: Even if a text slipped through unescaped, a browser would run and load nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -151,7 +153,7 @@ def _summary(report: CheckReport) -> str:
     if report.max_drop is None or any(check.passed is None for check in report.artifacts):
         return "No limit was set for the drop."
     failed = sum(not check.passed for check in report.artifacts)
-    limit = f"the limit of {report.max_drop:g} points"
+    limit = f"the limit of {report.max_drop:g} {'point' if report.max_drop == 1 else 'points'}"
     if not failed:
         return f"Every artifact stays within {limit}."
     return f"{_count(failed, 'artifact loses', 'artifacts lose')} more than {limit}."
@@ -159,24 +161,24 @@ def _summary(report: CheckReport) -> str:
 
 def _metric_section(report: CheckReport) -> Markup:
     rows: list[list[object]] = []
+    note, interval = "", "interval"
     for check in report.artifacts:
+        drop = check.drop
         if not rows:
-            rows.append([report.reference.name, report.reference.runtime, _number(check.drop.reference), "", "", ""])
+            rows.append([report.reference.name, "reference", _number(drop.reference), "", ""])
+            people = f"{_count(drop.people, 'person', 'people')} in {_count(drop.images, 'image', 'images')}"
+            note = (
+                f"In per cent; the drop in points, above 0 where the artifact is worse. {people}; the interval is from "
+                f"{drop.resamples} paired resamples of whole images."
+            )
+            interval = f"{100 * drop.confidence:g} % interval"
         verdict: object = "no limit"
         if check.passed is not None:
             verdict = tag("span", "passed" if check.passed else "failed", class_="good" if check.passed else "bad")
-        drop = check.drop.drop
-        row = [_number(check.drop.artifact), _number(drop.value, signed=True), _range(drop), verdict]
-        rows.append([check.facts.name, check.facts.runtime, *row])
-    first = report.artifacts[0].drop if report.artifacts else None
-    caption = f"{report.metric} in per cent, the drop in points"
-    confidence = "interval"
-    if first is not None:
-        confidence = f"{100 * first.confidence:g} % interval"
-        people = f"{_count(first.people, 'person', 'people')} in {_count(first.images, 'image', 'images')}"
-        caption += f"; {people}, {first.resamples} paired resamples of whole images"
-    columns = ["model", "runtime", report.metric, "drop", confidence, "result"]
-    return joined(tag("h2", "Accuracy"), table(columns, rows, caption=caption, class_="figures"))
+        values = [_number(drop.artifact), _number(drop.drop.value, signed=True), _range(drop.drop)]
+        rows.append([check.facts.name, verdict, *values])
+    columns = ["model", "result", report.metric, "drop", interval]
+    return joined(tag("h2", "Accuracy"), tag("p", note, class_="note"), table(columns, rows, class_="figures"))
 
 
 def _facts_section(report: CheckReport) -> Markup:
@@ -189,17 +191,16 @@ def _facts_section(report: CheckReport) -> Markup:
         facts.append([f"skipped: {reason}", number])
     if not report.skipped:
         facts.append(["skipped", "nobody"])
-    models = [report.reference, *(check.facts for check in report.artifacts)]
-    rows: list[list[object]] = [
-        [model.name, model.path, model.runtime, f"{model.size / 1e6:.2f} MB", tag("code", model.sha256)]
-        for model in models
-    ]
-    return joined(
-        tag("h2", "Data"),
-        table(["fact", "value"], facts),
-        tag("h2", "Models"),
-        table(["model", "file", "runtime", "size", "SHA-256"], rows),
-    )
+    parts = [tag("h2", "Data"), table(["fact", "value"], facts, class_="facts"), tag("h2", "Models")]
+    for model in (report.reference, *(check.facts for check in report.artifacts)):
+        rows: list[list[object]] = [
+            ["file", model.path],
+            ["runtime", model.runtime],
+            ["size", f"{model.size / 1e6:.2f} MB"],
+            ["SHA-256", tag("code", model.sha256)],
+        ]
+        parts += [tag("h3", model.name), table(["fact", "value"], rows, class_="facts")]
+    return joined(*parts)
 
 
 def _artifact_section(report: CheckReport, check: ArtifactCheck) -> Markup:

@@ -122,8 +122,8 @@ def test_states_the_facts() -> None:
     first = report.artifacts[0].drop
     for expected in (
         "small: check of 2 artifacts",
-        "1 artifact loses more than the limit of 1 points.",
-        "PCK@0.2 in per cent, the drop in points; 20 people in 10 images, 50 paired resamples of whole images",
+        "1 artifact loses more than the limit of 1 point.",
+        "20 people in 10 images; the interval is from 50 paired resamples of whole images.",
         "95 % interval",
         f"{first.artifact:.1f}",
         f"+{first.drop.value:.1f}",
@@ -146,7 +146,7 @@ def test_states_the_facts() -> None:
 
 def test_verdicts() -> None:
     good = [dataclasses.replace(check, passed=True) for check in report_of().artifacts]
-    assert "Every artifact stays within the limit of 1 points." in text_of(render(report_of(artifacts=0)))
+    assert "Every artifact stays within the limit of 1 point." in text_of(render(report_of(artifacts=0)))
     assert "Every artifact stays within the limit of 0.5 points." in text_of(
         render(dataclasses.replace(report_of(), artifacts=good, max_drop=0.5))
     )
