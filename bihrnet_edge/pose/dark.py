@@ -14,23 +14,43 @@ from numpy.typing import NDArray
 
 from bihrnet_edge.errors import UserError
 
-#: Side of the blur kernel in heatmap pixels: the paper's choice for targets of sigma 2, HRNet's for COCO and MPII.
-BLUR_KERNEL = 11
+#: OpenCV's weights for small kernels, which are not the formula's; DARK's authors blur with OpenCV.
+_SMALL_TAPS = {
+    1: (1.0,),
+    3: (0.25, 0.5, 0.25),
+    5: (0.0625, 0.25, 0.375, 0.25, 0.0625),
+    7: (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125),
+}
 #: Second differences reach this far from the peak.
 _REACH = 2
+#: Least value that is given a logarithm, as a part of what the blur makes of the peak; the authors' choice.
+_FLOOR = 1e-10
+#: No step is longer, in heatmap pixels: half the largest kernel, beyond which the quadratic says nothing.
+_LONGEST = 5.0
+
+
+def blur_kernel_for(height: int) -> int:
+    """The side of the blur kernel for heatmaps so high, in heatmap pixels.
+
+    The authors' settings for HRNet: 3 for heatmaps 32 high, whose targets have sigma 1, and 11 for 64 and 96, with
+    sigma 2 and 3. What lies between goes to the nearer.
+    """
+    return 3 if height < 48 else 11
 
 
 def blur_taps(kernel: int) -> NDArray[np.float64]:
     """Gaussian weights ``(kernel,)`` that sum to 1.
 
-    Sigma follows from the side as in OpenCV's ``getGaussianKernel``, ``0.3 * ((kernel - 1) / 2 - 1) + 0.8``, which
-    DARK's authors rely on: 2.0 for 11.
+    OpenCV's ``getGaussianKernel`` for no given sigma: a table up to 7, and above it the Gaussian of
+    ``0.3 * ((kernel - 1) / 2 - 1) + 0.8``, which is 2.0 for 11.
 
     Raises:
         UserError: the side is not odd and positive.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise UserError(f"the blur kernel is {kernel} pixels wide; give an odd number, 1 for no blur.")
+    if kernel in _SMALL_TAPS:
+        return np.array(_SMALL_TAPS[kernel])
     sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
     offsets = np.arange(kernel) - kernel // 2
     taps = np.exp(-(offsets**2) / (2 * sigma**2))
@@ -39,19 +59,18 @@ def blur_taps(kernel: int) -> NDArray[np.float64]:
 
 
 def taylor_steps(
-    heatmaps: NDArray[np.float32], x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]], kernel: int = BLUR_KERNEL
+    heatmaps: NDArray[np.float32], x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]], kernel: int
 ) -> NDArray[np.float64]:
     """Steps ``(M, 2)``, x and y in heatmap pixels, from the maxima of ``(M, h, w)`` to the peaks between pixels.
 
     There is no step, 0, where the quadratic has no maximum to step to:
 
     - closer to the border than the second differences reach: steps need ``1 < x < w - 2`` and ``1 < y < h - 2``;
-    - where the blurred heatmap is not positive around the maximum, and so has no logarithm;
-    - where it is flat or not concave there;
-    - where the step would leave the blur kernel, beyond which the quadratic says nothing.
+    - where the blurred heatmap is flat or not concave around the maximum, or nowhere positive;
+    - where the step would be longer than 5 pixels.
 
-    The authors' code steps in the last two cases too, wherever the Hessian can be inverted. Pixels outside the
-    heatmap count as 0 for the blur, as in their code.
+    The authors' code steps in the last two cases too, wherever the Hessian can be inverted; otherwise the steps are
+    the same. As there, pixels outside the heatmap count as 0 for the blur, and values of 1e-10 and less as 1e-10.
 
     Args:
         heatmaps: ``(M, h, w)``.
@@ -70,11 +89,14 @@ def taylor_steps(
         return steps
     with np.errstate(all="ignore"):  # NaN and infinity compare false below, and are then no step
         around = _blurred_around(heatmaps, chosen, x[chosen], y[chosen], taps)
-        positive = (around > 0).all(axis=(1, 2))
-        logarithm = np.log(np.where(positive[:, None, None], around, 1.0))
-        step, curved = _newton(logarithm)
-        near = np.abs(step).max(axis=1) <= max(kernel // 2, 1)
-    steps[chosen] = np.where((positive & curved & near)[:, None], step, 0.0)
+        floor = np.full(len(chosen), _FLOOR)  # at most: blurring lowers the maximum
+        low = np.flatnonzero(~(around.min(axis=(1, 2)) > _FLOOR))
+        if len(low):
+            peaks = heatmaps[chosen[low], y[chosen[low]], x[chosen[low]]]
+            floor[low] = _FLOOR * _blurred_maximum(heatmaps[chosen[low]], taps) / peaks
+        step, maximum = _newton(np.log(np.maximum(around, floor[:, None, None])))
+        sound = maximum & (floor > 0) & (np.abs(step).max(axis=1) <= _LONGEST)
+    steps[chosen] = np.where(sound[:, None], step, 0.0)
     return steps
 
 
@@ -99,6 +121,21 @@ def _blurred_around(
         band[row, row : row + len(taps)] = taps
     blurred: NDArray[np.float64] = band @ np.where(exists, patches, 0.0) @ band.T
     return blurred
+
+
+def _blurred_maximum(heatmaps: NDArray[np.float32], taps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maxima ``(M,)`` of the whole blurred heatmaps."""
+
+    def band(size: int) -> NDArray[np.float64]:
+        half = len(taps) // 2
+        rows: NDArray[np.float64] = sum(
+            (tap * np.eye(size, k=offset - half) for offset, tap in enumerate(taps)), np.zeros((size, size))
+        )
+        return rows
+
+    blurred = band(heatmaps.shape[1]) @ heatmaps.astype(np.float64) @ band(heatmaps.shape[2])
+    highest: NDArray[np.float64] = blurred.max(axis=(1, 2))
+    return highest
 
 
 def _newton(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

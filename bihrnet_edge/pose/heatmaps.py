@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.pose.dark import BLUR_KERNEL, taylor_steps
+from bihrnet_edge.pose.dark import blur_kernel_for, taylor_steps
 
 #: How a peak is placed between pixels: HRNet's quarter-pixel shift, or DARK's Taylor step.
 Decoding = Literal["quarter", "dark"]
@@ -31,7 +31,7 @@ def encode(points: NDArray[np.floating[Any]], height: int, width: int, sigma: fl
 
 
 def decode(
-    heatmaps: NDArray[np.float32], decoding: Decoding = "quarter", blur_kernel: int = BLUR_KERNEL
+    heatmaps: NDArray[np.float32], decoding: Decoding = "quarter", blur_kernel: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Positions ``(N, K, 2)`` in heatmap pixels and scores ``(N, K)``, the peaks' values.
 
@@ -44,7 +44,7 @@ def decode(
         decoding: ``quarter`` moves the maximum by a quarter pixel towards the higher of its two neighbours
             along each axis (Newell et al. 2016, HRNet); ``dark`` by :func:`~bihrnet_edge.pose.dark.taylor_steps`
             (Zhang et al. 2020), which also keeps off the second column and row from the end.
-        blur_kernel: side of DARK's Gaussian kernel, in heatmap pixels.
+        blur_kernel: side of DARK's Gaussian kernel, in heatmap pixels; by the heatmaps' height unless given.
 
     Raises:
         UserError: there is no such decoding, or the kernel is not odd.
@@ -65,5 +65,5 @@ def decode(
         points[moved, 0] += 0.25 * np.sign(maps[m, y, x + 1] - maps[m, y, x - 1])
         points[moved, 1] += 0.25 * np.sign(maps[m, y + 1, x] - maps[m, y - 1, x])
     else:
-        points += taylor_steps(maps, x, y, blur_kernel)
+        points += taylor_steps(maps, x, y, blur_kernel_for(height) if blur_kernel is None else blur_kernel)
     return points.reshape(count, joints, 2), scores.reshape(count, joints)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.pose.dark import blur_taps, taylor_steps
+from bihrnet_edge.pose.dark import blur_kernel_for, blur_taps, taylor_steps
 from bihrnet_edge.pose.heatmaps import DECODINGS, Decoding, decode, encode
 
 try:
@@ -48,9 +48,14 @@ def dark_by_loops(heatmap: NDArray[np.float32], kernel: int) -> tuple[list[float
     x, y, _ = first_peak(heatmap)
     if not (1 < x < width - 2 and 1 < y < height - 2):
         return [x, y], True
-    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    blurred = ndimage.gaussian_filter(heatmap.astype(float), sigma, mode="constant", radius=kernel // 2)
-    if blurred[y - 2 : y + 3, x - 2 : x + 3].min() <= 0:
+    blurred = heatmap.astype(float)
+    if kernel == 3:  # OpenCV's weights, for which it has no sigma
+        for axis in (0, 1):
+            blurred = ndimage.correlate1d(blurred, [0.25, 0.5, 0.25], axis, mode="constant")
+    elif kernel > 3:
+        sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+        blurred = ndimage.gaussian_filter(blurred, sigma, mode="constant", radius=kernel // 2)
+    if blurred.max() <= 0:
         return [x, y], False
     log = np.log(np.maximum(blurred * heatmap.max() / blurred.max(), 1e-10))
     gradient = np.array([log[y, x + 1] - log[y, x - 1], log[y + 1, x] - log[y - 1, x]]) / 2
@@ -62,7 +67,7 @@ def dark_by_loops(heatmap: NDArray[np.float32], kernel: int) -> tuple[list[float
     if np.linalg.eigvalsh(hessian).max() >= 0:
         return [x, y], False
     step = -np.linalg.solve(hessian, gradient)
-    if np.abs(step).max() > max(kernel // 2, 1):
+    if np.abs(step).max() > 5:
         return [x, y], False
     return [x + float(step[0]), y + float(step[1])], True
 
@@ -221,8 +226,8 @@ def test_no_step_off_a_plateau_a_saddle_or_a_ridge() -> None:
     assert steps[1:].tolist() == [[0, 0], [0, 0]]
 
 
-def test_negative_surroundings_leave_the_maximum_where_it_is() -> None:
-    heatmap = np.full((1, 1, 16, 16), -1.0, np.float32)
+def test_nothing_positive_after_the_blur_leaves_the_maximum_where_it_is() -> None:
+    heatmap = np.full((1, 1, 64, 16), -1.0, np.float32)
     heatmap[0, 0, 8, 9] = 0.5
     points, _ = decode(heatmap, "dark")
     assert points.tolist() == [[[9, 8]]]
@@ -232,6 +237,16 @@ def test_blur_taps() -> None:
     assert blur_taps(1).tolist() == [1.0]
     weights = [math.exp(-(i**2) / (2 * 2.0**2)) for i in range(-5, 6)]  # sigma 2 for 11 pixels
     assert blur_taps(11) == pytest.approx([w / sum(weights) for w in weights], abs=1e-12)
+    for kernel in (1, 3, 5, 7, 9, 11, 17):
+        taps = blur_taps(kernel)
+        assert len(taps) == kernel
+        assert taps.sum() == pytest.approx(1)
+        assert taps.tolist() == taps[::-1].tolist()
+        # OpenCV's table of small kernels lies within a fortieth of the formula that continues it.
+        sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+        gaussian = np.exp(-((np.arange(kernel) - kernel // 2) ** 2) / (2 * sigma**2))
+        assert taps == pytest.approx(gaussian / gaussian.sum(), abs=0.025)
+    assert [blur_kernel_for(height) for height in (24, 32, 64, 96)] == [3, 3, 11, 11]
     for kernel in (0, -1, 4):
         with pytest.raises(UserError, match="give an odd number"):
             blur_taps(kernel)
