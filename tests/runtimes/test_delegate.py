@@ -19,7 +19,7 @@ from bihrnet_edge.cli import main
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.runtimes import delegate
 from bihrnet_edge.runtimes.bench import bench
-from bihrnet_edge.runtimes.profile import BETWEEN, KERNELS, OUTSIDE, Profile, read_profile
+from bihrnet_edge.runtimes.profile import BETWEEN, KERNELS, OUTSIDE, SCALES, Profile, read_profile
 from bihrnet_edge.runtimes.registry import open_runner, runtime_for
 
 Make = Callable[..., Path]
@@ -121,7 +121,7 @@ def test_bench_with_a_profile(lce_model: tuple[Path, Any], library: Path) -> Non
     assert Profile.from_dict(json.loads(json.dumps(result.to_dict()))["profile"]) == profile
     assert sum(profile.groups().values()) == pytest.approx(profile.run_ms)
     assert sum(step.count for step in profile.by_step()) == len(profile.steps)
-    assert 0 < profile.outside_kernels < 1
+    assert 0 < profile.outside_convolutions < profile.outside_kernels < 1
     assert profile.delegate_ms < profile.run_ms < 1000
     # 12x8 pixels, 64 to 32 channels, then 6x4, 32 to 32
     assert sum(step.macs for step in profile.steps if step.kind == "bconv") == 96 * 9 * 64 * 32 + 24 * 9 * 32 * 32
@@ -156,17 +156,17 @@ def test_only_the_delegate_has_a_profile(make_tflite: Make, make_onnx: Make) -> 
 
 
 WRITTEN = {
-    "version": 1, "kernel": "avx2", "threads": 2,
+    "version": 2, "kernel": "avx2", "threads": 2,
     "regions": [
         {"nodes": 9, "arena_bytes": 100, "weight_bytes": 10, "runs": 3, "microseconds": 6000.0, "steps": [
             {"name": "load", "kind": "load", "channels": 3, "height": 4, "width": 4, "macs": 0,
-             "microseconds": 500.0, "bconv_microseconds": 0.0},
+             "microseconds": 500.0, "bconv_microseconds": 0.0, "scale_microseconds": 0.0},
             {"name": "bconv 3x3, 8>8", "kind": "bconv", "channels": 8, "height": 4, "width": 4, "macs": 9216,
-             "microseconds": 2000.0, "bconv_microseconds": 1500.0},
+             "microseconds": 2000.0, "bconv_microseconds": 1500.0, "scale_microseconds": 300.0},
             {"name": "bconv 3x3, 8>8", "kind": "bconv", "channels": 8, "height": 4, "width": 4, "macs": 9216,
-             "microseconds": 1000.0, "bconv_microseconds": 500.0},
+             "microseconds": 1000.0, "bconv_microseconds": 500.0, "scale_microseconds": 600.0},
             {"name": "new", "kind": "a kind of tomorrow", "channels": 8, "height": 4, "width": 4, "macs": 0,
-             "microseconds": 250.0, "bconv_microseconds": 0.0},
+             "microseconds": 250.0, "bconv_microseconds": 0.0, "scale_microseconds": 0.0},
         ]},
         {"nodes": 1, "arena_bytes": 50, "weight_bytes": 0, "runs": 3, "microseconds": 1000.0, "steps": []},
     ],
@@ -179,12 +179,13 @@ def test_profile_adds_up(tmp_path: Path) -> None:
     profile = read_profile(path, run_ms=10.0)
     assert (profile.nodes, profile.arena_bytes, profile.weight_bytes, profile.delegate_ms) == (10, 150, 10, 7.0)
     groups = profile.groups()
-    assert groups == {
-        BETWEEN: 3.25, OUTSIDE: 3.0, KERNELS: 2.0, "scale, PReLU, addition, sign": 1.0, "layout": 0.5,
+    assert groups == pytest.approx({
+        BETWEEN: 3.25, OUTSIDE: 3.0, KERNELS: 2.0, SCALES: 0.8, "layout": 0.5, "PReLU, addition, sign": 0.2,
         "others of the delegate": 0.25,
-    }  # fmt: skip
+    })  # fmt: skip
     assert list(groups.values()) == sorted(groups.values(), reverse=True)
     assert profile.outside_kernels == pytest.approx(0.8)
+    assert profile.outside_convolutions == pytest.approx(0.72)  # no more scale than the second convolution has time
     first, second, third = profile.by_step()
     assert (first.name, first.count, first.ms, first.bconv_ms, first.macs) == ("bconv 3x3, 8>8", 2, 3.0, 2.0, 18432)
     assert first.gmacs == pytest.approx(18432 / 3e-3 / 1e9)
@@ -195,7 +196,7 @@ def test_profile_adds_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "left no profile"), ("{", "left no profile"), ("{}", "left no profile"), ('{"version": 2}', "version 2")],
+    [(None, "left no profile"), ("{", "left no profile"), ("{}", "left no profile"), ('{"version": 1}', "version 1")],
 )
 def test_profiles_that_cannot_be_read(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "profile.json"

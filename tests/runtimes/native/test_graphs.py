@@ -218,7 +218,7 @@ def test_runs_do_not_remember_one_another() -> None:
 def test_one_region_with_its_profile() -> None:
     model = chain()
     profile = profile_of(model, random_inputs(model))
-    assert (profile["version"], profile["threads"]) == (1, 1)
+    assert (profile["version"], profile["threads"]) == (2, 1)
     (region,) = profile["regions"]
     file = parse_tflite(model, Path("chain"))
     assert (region["nodes"], region["runs"]) == (len(file.operators), 1)
@@ -226,7 +226,8 @@ def test_one_region_with_its_profile() -> None:
     assert 0 < sum(step["microseconds"] for step in region["steps"]) <= region["microseconds"] * 1.05
     for step in region["steps"]:
         assert 0 <= step["bconv_microseconds"] <= step["microseconds"]
-        assert (step["bconv_microseconds"] > 0) == (step["kind"] == "bconv"), step
+        for part in ("bconv_microseconds", "scale_microseconds"):
+            assert (step[part] > 0) == (step["kind"] == "bconv"), step
         assert step["name"]
 
 

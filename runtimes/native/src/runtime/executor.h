@@ -36,6 +36,7 @@ class Executor {
   uint64_t runs() const { return runs_; }
   uint64_t ticks() const { return ticks_; }  // of all runs, wall time
   std::vector<StepTime> StepTimes() const;
+  std::vector<uint64_t> ScaleTicks() const;  // of one run, by step
 
  private:
   void Work(int thread);

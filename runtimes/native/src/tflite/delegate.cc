@@ -63,7 +63,7 @@ void WriteProfile(Delegate* delegate, const std::string& region, int threads) {
   std::FILE* file = std::fopen(partial.c_str(), "w");
   bool written = file != nullptr;
   if (written) {
-    std::string json = std::string("{\"version\":1,\"kernel\":\"") + delegate->options.kernels->name +
+    std::string json = std::string("{\"version\":2,\"kernel\":\"") + delegate->options.kernels->name +
                        "\",\"threads\":" + std::to_string(threads) + ",\"regions\":[";
     for (size_t i = 0; i < delegate->profiles.size(); ++i) json += (i == 0 ? "" : ",") + delegate->profiles[i];
     json += "]}\n";

@@ -217,15 +217,17 @@ std::string Region::Profile() const {
              static_cast<unsigned long long>(executor_->runs()), microseconds(executor_->ticks(), 1));
   json += ",\"steps\":[";
   const std::vector<StepTime> times = executor_->StepTimes();
+  const std::vector<uint64_t> scales = executor_->ScaleTicks();
   for (size_t i = 0; i < times.size(); ++i) {
     const Step& step = program.steps[i];
     const Geometry& geometry = program.geometries[static_cast<size_t>(step.geometry)];
     json += (i == 0 ? "" : ",") + std::string("{\"name\":") + Quoted(step.name) + ",\"kind\":\"" + KindName(step.kind) +
             Format(
                 "\",\"channels\":%d,\"height\":%d,\"width\":%d,\"macs\":%lld,\"microseconds\":%.3f,"
-                "\"bconv_microseconds\":%.3f}",
+                "\"bconv_microseconds\":%.3f,\"scale_microseconds\":%.3f}",
                 step.channels, geometry.height, geometry.width, static_cast<long long>(step.macs),
-                microseconds(times[i].ticks, pool_->threads()), microseconds(times[i].bconv_ticks, pool_->threads()));
+                microseconds(times[i].ticks, pool_->threads()), microseconds(times[i].bconv_ticks, pool_->threads()),
+                microseconds(scales[i] * executor_->runs(), pool_->threads()));
   }
   return json + "]}";
 }
