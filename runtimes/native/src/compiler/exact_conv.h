@@ -4,6 +4,9 @@
 // included, needs more than float32's 24 bits, nothing is ever rounded: any order of additions gives the same floats,
 // and so do sums of integers, which take half the time. TensorFlow writes integers as ROUND between a MINIMUM and a
 // MAXIMUM.
+//
+// The convolution that makes what is rounded goes along where only that reads it and, for images of 8 bits, none of its
+// own sums rounds either.
 #pragma once
 
 #include <vector>
@@ -13,7 +16,8 @@
 namespace bihrnet {
 
 struct ExactConv {
-  int input = -1;           // the tensor that the rounded one is made from; nothing of the graph writes it
+  int input = -1;           // the tensor that the rounded one is made from; nothing else of the graph writes it
+  int image = -1;           // the convolution that makes it, of a tensor that nothing of the graph writes; -1 without
   std::vector<int> before;  // the nodes that make it, which nobody else has a use for
   int slopes = -1;          // the tensor of the PRELU among them, -1 where there is none
   float low = 0.0f;         // what is rounded lies between these integers
@@ -22,8 +26,15 @@ struct ExactConv {
 };
 
 // Whether the graph's node, a kConv, can be computed in integers, and what comes along with it. Who else reads a tensor
-// is looked for among the graph's nodes and outputs.
+// is looked for among the graph's nodes and outputs. Where all that stands against it is another kConv that it cannot
+// take along, `image` is that one.
 bool FindExactConv(const Graph& graph, int node, ExactConv* found);
+
+// Whether no sum of the node, a kConv, rounds for integers of up to 255, all times one power of two from 2^-8 to 1.
+bool IsImageConv(const Graph& graph, int node);
+
+// The node that writes a tensor before this one, -1 where none does.
+int WriterBefore(const Graph& graph, int node, int tensor);
 
 // Weight i of a filter, in the file's order: [output channel][row][column][input channel].
 float FilterAt(const Tensor& filter, size_t i);

@@ -386,6 +386,7 @@ void Fusion::Run() {
   SetLevels(&program_);
   for (const Step& step : program_.steps) {
     program_.weight_bytes += (step.bconv.weights.size() + step.conv.weights.size()) * sizeof(uint16_t);
+    program_.weight_bytes += step.words.conv.weights.size() * sizeof(float);
   }
 }
 

@@ -36,16 +36,27 @@ void PackConv(const Tensor& filter, const Tensor* bias, const std::vector<float>
 
 }  // namespace
 
+std::string ConvName(const Node& node, const Tensor& filter) {
+  const Window& window = node.window;
+  std::string name = "conv " + std::to_string(window.height) + "x" + std::to_string(window.width);
+  if (window.dilation_height > 1) name += " dilation " + std::to_string(window.dilation_height);
+  if (window.stride_height > 1) name += " stride " + std::to_string(window.stride_height);
+  return name + ", " + std::to_string(filter.dims[3]) + ">" + std::to_string(filter.dims[0]);
+}
+
 std::string Lowering::FindExactConvs() {
   taken_along_.assign(graph_.nodes.size(), false);
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {
     if (graph_.nodes[n].op != Op::kConv) continue;
     ExactConv exact;
-    if (!FindExactConv(graph_, static_cast<int>(n), &exact)) {
-      return graph_.nodes[n].name + ": it is not a convolution of integers.";
-    }
+    if (!FindExactConv(graph_, static_cast<int>(n), &exact)) continue;
     for (const int node : exact.before) taken_along_[static_cast<size_t>(node)] = true;
+    if (exact.image >= 0) taken_along_[static_cast<size_t>(exact.image)] = true;
     exact_[static_cast<int>(n)] = std::move(exact);
+  }
+  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+    if (graph_.nodes[n].op != Op::kConv || taken_along_[n] || exact_.count(static_cast<int>(n)) != 0) continue;
+    return graph_.nodes[n].name + ": it is not a convolution of integers.";
   }
   return "";
 }
@@ -69,10 +80,14 @@ int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, i
   const int index = static_cast<int>(out_.program.values.size()) - 1;
 
   Step step;
-  step.name = "load " + TensorOf(exact.input).name + (exact.slopes >= 0 ? " + prelu" : "") + " + round";
-  const auto input = std::find(graph_.inputs.begin(), graph_.inputs.end(), exact.input);
-  step.tensor = static_cast<int>(input - graph_.inputs.begin());
   LoadWords& words = step.words;
+  const Node* image = exact.image >= 0 ? &graph_.nodes[static_cast<size_t>(exact.image)] : nullptr;
+  const int tensor = image != nullptr ? image->inputs[0] : exact.input;
+  const auto input = std::find(graph_.inputs.begin(), graph_.inputs.end(), tensor);
+  step.tensor = static_cast<int>(input - graph_.inputs.begin());
+  const Shape& from = ShapeOf(tensor);
+  words.tensor_floats =
+      static_cast<size_t>(from.height) * static_cast<size_t>(from.width) * static_cast<size_t>(from.channels);
   if (exact.slopes >= 0) {
     words.alpha = TensorOf(exact.slopes).floats.Copy();
     if (words.alpha.size() == 1) words.alpha.assign(static_cast<size_t>(shape.channels), words.alpha[0]);
@@ -85,6 +100,9 @@ int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, i
   words.pad_left =
       PlaceWindow(shape.width, window.width, window.stride_width, window.dilation_width, window.same).pad_before;
   words.columns = columns;
+  step.name = "load " + TensorOf(tensor).name;
+  if (image != nullptr) LowerImage(*image, &step);
+  step.name += std::string(exact.slopes >= 0 ? " + prelu" : "") + " + round";
   AddOp(StepKind::kLoadWords, index, 0, shape.channels).detail = AddDetail(std::move(step));
   return index;
 }
@@ -104,10 +122,7 @@ void Lowering::LowerConv(const Node& node) {
       static_cast<int>(out_.program.values[static_cast<size_t>(words)].plane_bytes / sizeof(int16_t));
   const int pixel = PixelWords(filter.dims[3]);
   Step step;
-  step.name = "conv " + std::to_string(window.height) + "x" + std::to_string(window.width);
-  if (window.dilation_height > 1) step.name += " dilation " + std::to_string(window.dilation_height);
-  if (window.stride_height > 1) step.name += " stride " + std::to_string(window.stride_height);
-  step.name += ", " + std::to_string(filter.dims[3]) + ">" + std::to_string(to.channels);
+  step.name = ConvName(node, filter);
   step.macs = int64_t{window.height} * window.width * filter.dims[3] * to.channels * to.height * to.width;
   Conv& conv = step.conv;
   const bool row_is_run = window.dilation_width == 1;

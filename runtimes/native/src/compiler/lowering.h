@@ -1,5 +1,5 @@
 // The state of one lowering; lower.cc has the border, the pointwise operators and the pools, lower_bconv.cc the binary
-// convolutions, lower_conv.cc those of integers.
+// convolutions, lower_conv.cc those of integers, lower_image.cc the convolution before one.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +26,9 @@ struct Placed {
 };
 
 inline size_t RoundUpBytes(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+// What a convolution of floats is called in a profile.
+std::string ConvName(const Node& node, const Tensor& filter);
 
 class Lowering {
  public:
@@ -62,6 +65,7 @@ class Lowering {
   void LowerNode(const Node& node);
   void LowerBconv(const Node& node);
   void LowerConv(const Node& node);
+  void LowerImage(const Node& node, Step* step);
   int LoadWordsFor(const ExactConv& exact, const Node& node, int rows, int columns);
   std::string FindExactConvs();
   void LowerQuantize(const Node& node);

@@ -1,9 +1,11 @@
 // What the compiler makes of a region: values in planes, and steps that each pass over memory once.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -75,8 +77,42 @@ struct Conv {
   int column_step = 0;
 };
 
+// A convolution of floats whose rows become words as soon as they are there. Where a window reaches past the image,
+// only its taps inside count.
+struct ImageConv {
+  static constexpr int kRunPixels = 64;  // most of a run: what 16 channels of them take stays in L1
+  struct Run {  // pixels of an output row whose windows have the same columns of taps inside the image
+    int x = 0;
+    int pixels = 0;
+    int first_tap = 0;
+    int taps = 0;
+  };
+  std::vector<Run> runs;
+  std::vector<float> weights;  // [channels / kConvChannels, rounded up][rows][taps][depth][kConvChannels]
+  std::vector<float> bias;     // [channels, rounded up to kConvChannels]
+  int rows = 0;                // of the window
+  int taps = 0;
+  int depth = 0;
+  int height = 0;  // of the image
+  int width = 0;
+  int pad_top = 0;
+  int pad_left = 0;
+  int stride_height = 1;
+  int stride_width = 1;
+  int dilation_height = 1;
+  int dilation_width = 1;
+};
+
+// The taps of a window at `origin` that lie inside an image of this size: their first, and the one behind their last.
+inline std::pair<int, int> TapsInside(int origin, int taps, int dilation, int size) {
+  const int end = std::clamp((size - origin + dilation - 1) / dilation, 0, taps);
+  return {std::clamp((dilation - 1 - origin) / dilation, 0, end), end};
+}
+
 // What makes an image of words of a tensor.
 struct LoadWords {
+  ImageConv conv;            // that makes the tensor's pixels; without runs where they are there
+  size_t tensor_floats = 0;  // of an image of the region's input
   std::vector<float> alpha;  // [channels] of a PRELU before the rounding; empty without
   float low = 0.0f;
   float high = 0.0f;
@@ -127,7 +163,7 @@ struct Part {
 enum class StepKind : uint8_t {
   kLoad,        // NHWC floats or int8 -> planes
   kLoadBits,    // NHWC bitpacked words -> sign planes
-  kLoadWords,   // NHWC floats -> an image of words
+  kLoadWords,   // NHWC floats, or a convolution of them -> an image of words
   kBconv,       // sign planes -> rows
   kConv,        // an image of words -> rows
   kDequantize,  // sign planes -> rows of +1 and -1

@@ -101,10 +101,9 @@ void WordsFrom(const Words& args) {
   alignas(32) float none[16] = {};
   alignas(32) float last_alpha[16] = {};
   if (kPrelu) std::memcpy(last_alpha, args.alpha + whole, rest * sizeof(float));
-  const int pitch = PixelWords(args.channels);
   for (int p = 0; p < args.pixels; ++p) {
-    const float* from = args.nhwc + static_cast<size_t>(p) * args.channels;
-    int16_t* to = args.words + static_cast<size_t>(p) * pitch;
+    const float* from = args.nhwc + static_cast<size_t>(p) * args.nhwc_pitch;
+    int16_t* to = args.words + static_cast<size_t>(p) * args.words_pitch;
     for (int c = 0; c < whole; c += 16) {
       Convert<kPrelu>(from + c, kPrelu ? args.alpha + c : none, low, high, to + c);
     }
@@ -114,7 +113,7 @@ void WordsFrom(const Words& args) {
     std::memcpy(values, from + whole, rest * sizeof(float));
     Convert<kPrelu>(values, last_alpha, low, high, words);
     if (rest % 2 != 0) words[rest] = 0;
-    std::memcpy(to + whole, words, (pitch - whole) * sizeof(int16_t));
+    std::memcpy(to + whole, words, PixelWords(rest) * sizeof(int16_t));
   }
 }
 

@@ -68,10 +68,9 @@ void WordsFrom(const Words& args) {
   const float none[4] = {};
   float last_alpha[4] = {};
   if (kPrelu) std::memcpy(last_alpha, args.alpha + whole, rest * sizeof(float));
-  const int pitch = PixelWords(args.channels);
   for (int p = 0; p < args.pixels; ++p) {
-    const float* from = args.nhwc + static_cast<size_t>(p) * args.channels;
-    int16_t* to = args.words + static_cast<size_t>(p) * pitch;
+    const float* from = args.nhwc + static_cast<size_t>(p) * args.nhwc_pitch;
+    int16_t* to = args.words + static_cast<size_t>(p) * args.words_pitch;
     for (int c = 0; c < whole; c += 4) {
       vst1_s16(to + c, Rounded<kPrelu>(from + c, kPrelu ? args.alpha + c : none, low, high));
     }
@@ -81,7 +80,7 @@ void WordsFrom(const Words& args) {
     std::memcpy(values, from + whole, rest * sizeof(float));
     vst1_s16(words, Rounded<kPrelu>(values, last_alpha, low, high));
     if (rest % 2 != 0) words[rest] = 0;
-    std::memcpy(to + whole, words, (pitch - whole) * sizeof(int16_t));
+    std::memcpy(to + whole, words, PixelWords(rest) * sizeof(int16_t));
   }
 }
 

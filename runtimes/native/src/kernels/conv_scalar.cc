@@ -16,8 +16,8 @@ int16_t Clamped(float x, float low, float high) {
 
 void WordsFromNhwcScalar(const Words& args) {
   for (int p = 0; p < args.pixels; ++p) {
-    const float* from = args.nhwc + static_cast<size_t>(p) * args.channels;
-    int16_t* to = args.words + static_cast<size_t>(p) * PixelWords(args.channels);
+    const float* from = args.nhwc + static_cast<size_t>(p) * args.nhwc_pitch;
+    int16_t* to = args.words + static_cast<size_t>(p) * args.words_pitch;
     for (int c = 0; c < args.channels; ++c) {
       float x = from[c];
       if (args.alpha != nullptr) x = x >= 0.0f ? x : x * args.alpha[c];

@@ -17,7 +17,8 @@ namespace bihrnet {
   void EverySecond##Isa(const Alternate&);      \
   void NhwcFromRows##Isa(const Transpose&);     \
   void WordsFromNhwc##Isa(const Words&);        \
-  void Conv##Isa(const ConvRow&)
+  void Conv##Isa(const ConvRow&);               \
+  void FloatConv##Isa(const FloatConvRow&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);
 BIHRNET_DECLARE_KERNELS(Avx2);

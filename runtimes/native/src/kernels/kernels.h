@@ -118,16 +118,18 @@ struct Halve {
 };
 
 // From floats to integers, whole pixels: x = x >= 0 ? x : x * alpha where alpha is given, then the nearest integer,
-// ties to even, within the bounds, NaN being `low`. A pixel takes PixelWords(channels), the last 0 where channels are
-// odd.
+// ties to even, within the bounds, NaN being `low`. PixelWords(channels) are written of a pixel, the last 0 where
+// channels are odd.
 struct Words {
-  const float* nhwc;   // [pixels][channels]
-  int16_t* words;      // [pixels][PixelWords(channels)]
+  const float* nhwc;
+  int16_t* words;
   const float* alpha;  // [channels] or null
   float low;           // both are integers of 16 bits
   float high;
   int channels;
-  int pixels;  // any number
+  int pixels;      // any number
+  int nhwc_pitch;  // floats, and words, from a pixel to the next
+  int words_pitch;
 };
 
 constexpr int PixelWords(int channels) { return (channels + 1) / 2 * 2; }
@@ -148,6 +150,24 @@ struct ConvRow {
   int pairs;
   int step;  // words from a pixel's window to the next one's
   int channels;
+  int pixels;  // any number
+};
+
+// kConvChannels output channels of a convolution of floats, in pixels of one image row whose windows lie alike: of a
+// window that reaches past the image only what lies inside is given. Every step is rounded on its own, in this order:
+//   y = ((bias + x0 * w0) + x1 * w1) + ...      rows, in each its taps, in each their channels
+struct FloatConvRow {
+  const float* image;    // the first pixel's window
+  const float* weights;  // [taps][depth][kConvChannels] at the window's first row
+  const float* bias;     // [kConvChannels]
+  float* nhwc;           // [pixels][kConvChannels]
+  size_t row_step;       // floats from a row of a window to the next one, and of weights
+  size_t weight_row;
+  size_t tap_step;  // floats from a tap to the next one
+  size_t step;      // floats from a pixel's window to the next one's
+  int rows;         // any of these three may be 0
+  int taps;
+  int depth;
   int pixels;  // any number
 };
 
@@ -191,6 +211,7 @@ struct Kernels {
   void (*sum)(const Sum& args);
   void (*words_from_nhwc)(const Words& args);
   void (*conv)(const ConvRow& args);
+  void (*float_conv)(const FloatConvRow& args);
 };
 
 // The sets that were built in; null where the library lacks one or this CPU cannot run it.

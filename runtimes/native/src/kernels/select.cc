@@ -9,7 +9,7 @@ const Kernels* ScalarKernels() {
   static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
                                    QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowScalar,
                                    EverySecondScalar, RepeatRowsScalar,   SumOfScalar,        WordsFromNhwcScalar,
-                                   ConvScalar};
+                                   ConvScalar,        FloatConvScalar};
   return &kSet;
 }
 
@@ -26,7 +26,7 @@ const Kernels* NeonKernels() {
 #if defined(__aarch64__)
   static constexpr Kernels kSet = {"neon",           BconvNeon,         EpilogueNeon, PointwiseNeon,   QuantizeNeon,
                                    RowsFromNhwcNeon, NhwcFromRowsNeon,  HalveRowNeon, EverySecondNeon, RepeatRowsNeon,
-                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon};
+                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon,     FloatConvNeon};
   return &kSet;
 #else
   return nullptr;

@@ -25,10 +25,14 @@ void Executor::LoadWordRows(const Step& step, int first, int count) const {
     }
     std::fill_n(words, static_cast<size_t>(load.pad_left) * pixel, int16_t{0});
     words += static_cast<size_t>(load.pad_left) * pixel;
-    const size_t begin =
-        static_cast<size_t>(y) * static_cast<size_t>(geometry.width) * static_cast<size_t>(step.channels);
-    kernels_.words_from_nhwc({data + begin, words, load.alpha.empty() ? nullptr : load.alpha.data(), load.low,
-                              load.high, step.channels, columns});
+    if (load.conv.runs.empty()) {
+      const size_t begin =
+          static_cast<size_t>(y) * static_cast<size_t>(geometry.width) * static_cast<size_t>(step.channels);
+      kernels_.words_from_nhwc({data + begin, words, load.alpha.empty() ? nullptr : load.alpha.data(), load.low,
+                                load.high, step.channels, columns, step.channels, PixelWords(step.channels)});
+    } else {
+      ImageConvRow(step, y, words);
+    }
     std::fill_n(words + static_cast<size_t>(columns) * pixel, static_cast<size_t>(right) * pixel, int16_t{0});
   }
 }

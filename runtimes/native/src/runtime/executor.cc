@@ -102,7 +102,7 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
       // Several steps may load one tensor.
       const auto skip = [&](size_t bytes) { inputs_[tensor] = static_cast<const uint8_t*>(inputs[tensor]) + bytes; };
       if (step.kind == StepKind::kLoad) skip(shift * channels * (step.tensor_is_int8 ? 1 : 4));
-      if (step.kind == StepKind::kLoadWords) skip(shift * channels * 4);
+      if (step.kind == StepKind::kLoadWords) skip(static_cast<size_t>(image) * step.words.tensor_floats * 4);
       if (step.kind == StepKind::kLoadBits) skip(shift * ((channels + 31) / 32) * 4);
       if (step.kind == StepKind::kStore) outputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
       if (step.kind == StepKind::kStoreBits) outputs_[tensor] += shift * ((channels + 31) / 32) * 4;

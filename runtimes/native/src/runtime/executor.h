@@ -60,6 +60,7 @@ class Executor {
   void RegridPlanes(const Step& step, int first, int count);
   void PoolSigns(const Step& step, int first, int count);
   void LoadWordRows(const Step& step, int first, int count) const;
+  void ImageConvRow(const Step& step, int y, int16_t* words) const;
   void RunConv(const Step& step, const BoundStep& bound, const Item& item) const;
   void LoadBits(const Step& step, int first, int count);
   void StoreBits(const Step& step, int pixel, int pixels) const;

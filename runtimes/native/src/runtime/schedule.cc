@@ -12,6 +12,7 @@ constexpr int64_t kItemsPerThread = 12;  // of a level
 constexpr size_t kSmallInput = 24 * 1024;
 
 constexpr int kLoadWords = 1 << 15;  // of an item of their load, at about one a cycle
+constexpr int kMacsAWord = 16;       // of a convolution on the way: as many take about a cycle
 
 int QuadsOf(int channels) { return (channels + kQuad - 1) / kQuad; }
 
@@ -76,9 +77,12 @@ void Scheduler::SplitPixels(Item item, int tiles, int chunk_quads) {
 
 // Of an image of words, whose rows are planes.
 void Scheduler::SplitRows(Item item) {
-  const Value& image =
-      program_.values[static_cast<size_t>(program_.steps[static_cast<size_t>(item.step)].target.value)];
-  const int chunk = std::max(1, kLoadWords / static_cast<int>(image.plane_bytes / sizeof(int16_t)));
+  const Step& step = program_.steps[static_cast<size_t>(item.step)];
+  const Value& image = program_.values[static_cast<size_t>(step.target.value)];
+  const ImageConv& conv = step.words.conv;
+  const int64_t word_cost = 1 + int64_t{conv.rows} * conv.taps * conv.depth / kMacsAWord;
+  const int64_t row_cost = static_cast<int64_t>(image.plane_bytes / sizeof(int16_t)) * word_cost;
+  const int chunk = static_cast<int>(std::max<int64_t>(1, kLoadWords / row_cost));
   for (int row = 0; row < image.planes; row += chunk) {
     item.first_pixel = row;
     item.pixels = std::min(chunk, image.planes - row);

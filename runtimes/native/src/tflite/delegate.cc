@@ -146,27 +146,40 @@ std::string CheckAbi(const TfLiteContext* context) {
   return "";
 }
 
-// Takes the graph's last node off again where it is a convolution that integers cannot compute, or where it will not be
-// seen who else reads what stands before it.
-bool LastIsExact(const TfLiteContext& context, Graph* graph) {
-  ExactConv found;
+// Takes the graph's last node off again where it is a convolution that the delegate certainly cannot compute. Of the
+// others, partitions decide: there it is seen who else reads what stands before a convolution or behind it.
+bool MayTakeLast(const TfLiteContext& context, Graph* graph) {
   if (graph->nodes.back().op != Op::kConv) return true;
-  const bool exact = context.PreviewDelegatePartitioning != nullptr &&
-                     FindExactConv(*graph, static_cast<int>(graph->nodes.size()) - 1, &found);
-  if (!exact) graph->nodes.pop_back();
-  return exact;
+  const int last = static_cast<int>(graph->nodes.size()) - 1;
+  ExactConv found;
+  const bool may = context.PreviewDelegatePartitioning != nullptr &&
+                   (FindExactConv(*graph, last, &found) || found.image >= 0 || IsImageConv(*graph, last));
+  if (!may) graph->nodes.pop_back();
+  return may;
 }
 
-// The partition's float convolutions of which integers cannot compute the same: with all readers of what stands before
-// them in view, and without what another partition makes.
+// The partition's float convolutions that cannot be computed in it: with all readers of their tensors in view, and
+// without what another partition makes. One that follows such a convolution waits for what is left without that.
 std::vector<int> InexactConvs(const TfLiteContext& context, const TfLiteDelegateParams& partition) {
   Graph graph;
   std::vector<int> inputs, outputs, inexact;
   if (!ReadRegion(context, partition, &graph, &inputs, &outputs).empty()) return {};  // to be said when it is built
-  ExactConv found;
+  std::vector<bool> taken(graph.nodes.size(), false), left(graph.nodes.size(), false);
+  std::vector<int> behind(graph.nodes.size(), -1);  // the convolution that stands against this one
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    if (graph.nodes[i].op != Op::kConv || FindExactConv(graph, static_cast<int>(i), &found)) continue;
-    inexact.push_back(partition.nodes_to_replace->data[i]);
+    if (graph.nodes[i].op != Op::kConv) continue;
+    ExactConv found;
+    const int node = static_cast<int>(i);
+    taken[i] = FindExactConv(graph, node, &found);
+    if (taken[i] && found.image >= 0) taken[static_cast<size_t>(found.image)] = true;
+    behind[i] = found.image >= 0 ? found.image : WriterBefore(graph, node, graph.nodes[i].inputs[0]);
+  }
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (graph.nodes[i].op != Op::kConv || taken[i]) continue;
+    left[i] = true;
+    if (behind[i] < 0 || !left[static_cast<size_t>(behind[i])]) {
+      inexact.push_back(partition.nodes_to_replace->data[i]);
+    }
   }
   return inexact;
 }
@@ -232,7 +245,7 @@ std::string Claim(TfLiteContext* context, TfLiteDelegate* base) {
              ".";
     }
     if (!why.empty()) continue;
-    if (!LastIsExact(*context, &graph)) continue;
+    if (!MayTakeLast(*context, &graph)) continue;
     claimed.push_back(index);
     if (lce) lce_nodes.push_back(index);
   }

@@ -19,12 +19,13 @@ size_t BytesOf(const Tensor& tensor, const std::vector<int>& dims) {
   return bytes;
 }
 
-const char* KindName(StepKind kind) {
-  switch (kind) {
+const char* KindName(const Step& step) {
+  switch (step.kind) {
     case StepKind::kLoad:
     case StepKind::kLoadBits:
-    case StepKind::kLoadWords:
       return "load";
+    case StepKind::kLoadWords:
+      return step.words.conv.runs.empty() ? "load" : "conv";
     case StepKind::kBconv:
       return "bconv";
     case StepKind::kConv:
@@ -221,7 +222,7 @@ std::string Region::Profile() const {
   for (size_t i = 0; i < times.size(); ++i) {
     const Step& step = program.steps[i];
     const Geometry& geometry = program.geometries[static_cast<size_t>(step.geometry)];
-    json += (i == 0 ? "" : ",") + std::string("{\"name\":") + Quoted(step.name) + ",\"kind\":\"" + KindName(step.kind) +
+    json += (i == 0 ? "" : ",") + std::string("{\"name\":") + Quoted(step.name) + ",\"kind\":\"" + KindName(step) +
             Format(
                 "\",\"channels\":%d,\"height\":%d,\"width\":%d,\"macs\":%lld,\"microseconds\":%.3f,"
                 "\"bconv_microseconds\":%.3f,\"scale_microseconds\":%.3f}",
