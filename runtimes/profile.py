@@ -15,7 +15,7 @@ _US_PER_MS = 1000.0
 #: What people read, and the kinds of steps that belong there. Of a ``bconv`` step this is what LceBconv2d is not.
 _GROUPS = {
     "PReLU, addition, sign": ("bconv", "pointwise"),
-    "convolutions of integers": ("conv",),
+    "float convolutions": ("conv",),
     "pooling, resizing": ("pool", "resize"),
     "layout": ("load", "store", "regrid"),
 }
