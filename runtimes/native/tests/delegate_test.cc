@@ -67,6 +67,9 @@ void TestRegions(const std::vector<Fixture>& fixtures) {
   Interpreter integers(Load(Find(fixtures, "integer_convs")));
   Check(integers.Apply(delegate.get()) && integers.delegate_nodes() == 1 && integers.other_nodes() == 2,
         "integer_convs is not one region behind a convolution and before another");
+  Interpreter images(Load(Find(fixtures, "image_convs")));
+  Check(images.Apply(delegate.get()) && images.delegate_nodes() == 1 && images.other_nodes() == 0,
+        "image_convs is not one region");
 }
 
 // One delegate, two interpreters that run at once, each with threads of its own.

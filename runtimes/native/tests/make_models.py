@@ -79,6 +79,7 @@ RESIZED = {
     "ms_block": [(1, 12, 5), (2, 3, 20)],
     "two_regions": [(3, 6, 6)],
     "integer_convs": [(2, 12, 6), (1, 1, 1)],
+    "image_convs": [(2, 12, 6), (1, 5, 70)],
     "group_mean": [(2, 3, 17)],
     "max_pool_same": [(2, 6, 11)],
 }
@@ -99,9 +100,9 @@ SEED_BCONVS = {
         replace={"multiplier": np.array([np.nan, np.inf, 3e38]), "bias": np.array([1, -np.inf, 1])},
     ),
 }
-SEED_GRAPHS = ("ms_block", "two_regions", "integer_convs", "group_mean", "average_pool_valid", "upsample", "gate",
-               "rounding", "max_pool_same", "dequantize_int8", "many_uses", "relus", "two_inputs", "residuals",
-               "arithmetic", "upsample_more")  # fmt: skip
+SEED_GRAPHS = ("ms_block", "two_regions", "integer_convs", "image_convs", "group_mean", "average_pool_valid",
+               "upsample", "gate", "rounding", "max_pool_same", "dequantize_int8", "many_uses", "relus", "two_inputs",
+               "residuals", "arithmetic", "upsample_more")  # fmt: skip
 
 
 def build_graph(build: Build, shape: Shape, *, every_field: bool = False) -> bytes:

@@ -76,6 +76,21 @@ def integer_convs(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
     return [*outputs, graph.conv2d(words, layers.whole(4, 1, 1, 9) / 3)]
 
 
+def image_convs(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
+    """Convolutions of integers behind one each of the same image, which is computed along with them."""
+    layers = Layers(graph)
+    x = graph.input((*shape, 3))
+    outputs = []
+    for channels, options in ((18, {"stride": (2, 2)}), (3, {"dilation": (2, 1)})):
+        y = graph.conv2d(x, layers.whole(channels, 3, 2, 3), layers.whole(channels) / 16, **options)
+        words = graph.unary("ROUND", layers.prelu(y) if channels == 18 else y)
+        words = graph.binary("MAXIMUM", words, graph.constant(np.float32(-5)))
+        words = graph.binary("MINIMUM", words, graph.constant(np.float32(7)))
+        y = graph.conv2d(words, layers.whole(6, 2, 2, channels) / 64, layers.whole(6) / 16, stride=(2, 1))
+        outputs.append(layers.bconv(y, 6, 4))
+    return outputs
+
+
 def group_mean(graph: GraphBuilder, shape: Shape) -> Sequence[int]:
     """The mean over groups of channels, by slices; added to a convolution."""
     layers = Layers(graph)
@@ -250,6 +265,7 @@ GRAPHS: dict[str, Build] = {
     "ms_block": ms_block,
     "two_regions": two_regions,
     "integer_convs": integer_convs,
+    "image_convs": image_convs,
     "group_mean": group_mean,
     "tile": tile,
     "average_pool": average_pool,
