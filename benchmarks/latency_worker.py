@@ -1,7 +1,7 @@
 """A process of latency.py that holds one model and runs it when told.
 
-latency_worker.py serve MODEL RUNTIME THREADS: says what it is, then answers every line N on standard input with the
-milliseconds of the last of N inferences. latency_worker.py memory MODEL: the peak of an interpreter with the model
+latency_worker.py serve MODEL RUNTIME THREADS: says what it is, then answers every line "A B" on standard input with the
+mean milliseconds of B inferences after A that are not timed. latency_worker.py memory MODEL: the peak of an interpreter with the model
 over one without, bytes.
 """
 
@@ -29,11 +29,13 @@ def serve(channel: TextIO, model: str, runtime: str, threads: int) -> None:
         runner.invoke()
         print(json.dumps({"runtime": runner.name, "delegate": runner.delegate}), file=channel, flush=True)
         for line in sys.stdin:
-            for _ in range(int(line)):
-                start = time.perf_counter()
+            untimed, timed = map(int, line.split())
+            for _ in range(untimed):
                 runner.invoke()
-                seconds = time.perf_counter() - start
-            print(1000 * seconds, file=channel, flush=True)
+            start = time.perf_counter()
+            for _ in range(timed):
+                runner.invoke()
+            print(1000 * (time.perf_counter() - start) / timed, file=channel, flush=True)
 
 
 def memory(channel: TextIO, model: str) -> None:
