@@ -1,6 +1,8 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "impl.h"
 
 namespace bihrnet {
@@ -15,8 +17,9 @@ template <int kFactor>
 inline __m256 Repeated(const float* from) {
   if (kFactor == 8) return _mm256_broadcast_ss(from);
   if (kFactor == 4) {
-    const __m256 two = _mm256_castpd_ps(_mm256_broadcast_sd(reinterpret_cast<const double*>(from)));
-    return _mm256_permutevar_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    double two;
+    std::memcpy(&two, from, sizeof(two));  // not aligned as a double
+    return _mm256_permutevar_ps(_mm256_castpd_ps(_mm256_set1_pd(two)), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
   }
   const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
   return _mm256_permutevar_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));

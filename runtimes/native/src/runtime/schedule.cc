@@ -8,8 +8,9 @@ namespace {
 // What an item costs at least, in rough cycles, where there is enough to share out: taking it costs nothing then.
 constexpr int64_t kLeastCost = 6000;
 constexpr int64_t kItemsPerThread = 12;  // of a level
-// Up to here the signs that a step reads stay in a core's first cache while all of its weights pass by.
-constexpr size_t kSmallInput = 24 * 1024;
+// Up to here the signs that a step reads stay near a core while all of its weights pass by. Then it goes channel by
+// channel: whole planes of floats are read and written, which the processor sees coming.
+constexpr size_t kSmallInput = 64 * 1024;
 
 constexpr int kLoadWords = 1 << 15;  // of an item of their load, at about one a cycle
 constexpr int kMacsAWord = 16;       // of a convolution on the way: as many take about a cycle
@@ -117,7 +118,7 @@ void Scheduler::Split(int index, int64_t cost) {
   const auto share = [&](int count) { return (quads + count - 1) / count; };
   // Alone, whoever only passes over floats does so plane by plane, which the processor sees coming.
   const bool passes = step.kind == StepKind::kRead || step.kind == StepKind::kPool || step.kind == StepKind::kResize;
-  const bool few = pixels <= 4 * kTilePixels;
+  const bool few = pixels <= 8 * kTilePixels;
   if ((passes && (few || threads_ == 1)) || (step.kind == StepKind::kBconv && few && ReadsLittle(step))) {
     Item by_quads = item;
     by_quads.pixels_outside = false;
