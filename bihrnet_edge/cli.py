@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bihrnet_edge import cli_accuracy
+from bihrnet_edge.cli_options import (
+    AnyModelArgument,
+    JsonOption,
+    ModelArgument,
+    PresetOption,
+    RuntimeOption,
+    ThreadsOption,
+)
 from bihrnet_edge.errors import AccuracyGateError, UserError
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ _PROFILE_LINES = 15
 #: Optional dependency (its module) to the extra that installs it.
 _EXTRA_OF = {
     "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
-    "onnx": "export", "yaml": "train", "skimage": "eval",
+    "onnx": "export", "yaml": "train", "skimage": "eval", "faster_coco_eval": "eval",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -30,25 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelArgument = Annotated[
-    str, typer.Argument(help="Checkpoint (.pt) or the name of a bundled one.", show_default=False)
-]
-AnyModelArgument = Annotated[
-    str, typer.Argument(help="Checkpoint, bundled name, .lce.tflite, .tflite or .onnx.", show_default=False)
-]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
-PresetOption = Annotated[
-    str | None,
-    typer.Option("--preset", help="Architecture of a bare state_dict, e.g. bihrnet-w32."),
-]
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--runtime",
-        help="torch, lce (LCE's own interpreter), litert or onnxruntime; chosen from the file unless given.",
-    ),
-]
 
 
 @app.command(epilog="Example: `bihrnet-edge export bihrnet-small-lsp --target lce-arm64 --target onnx --out out`")
@@ -134,38 +124,9 @@ def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
         print_table("ops", ["op", "count"], [[name, str(count)] for name, count in ops])
 
 
-@app.command("eval", epilog="Example: `bihrnet-edge eval bihrnet-small-lsp --annotations val.json --images images`")
-def evaluate(
-    model: AnyModelArgument,
-    annotations: Annotated[Path, typer.Option(help="COCO or MPII annotation file.", show_default=False)],
-    images: Annotated[Path, typer.Option(help="Folder of its images.", show_default=False)],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N people.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 2,
-    runtime: RuntimeOption = None,
-    preset: PresetOption = None,
-    json: JsonOption = None,
-) -> None:
-    """Measure a model's accuracy on annotated people."""
-    from bihrnet_edge.console import print_table, progress_steps, write_json
-    from bihrnet_edge.data.dataset import load_annotations
-    from bihrnet_edge.runtimes.evaluate import evaluate as run
-    from bihrnet_edge.runtimes.registry import open_runner
-
-    dataset = load_annotations(annotations, images)
-    with progress_steps() as step:
-        with step(f"open {model}"):
-            runner = open_runner(model, threads, runtime, preset=preset)
-        used, delegate, label = runner.name, runner.delegate, runner.label
-        with runner, step(f"eval on {dataset.name}") as advance:
-            result = run(runner, dataset, limit=limit, progress=advance)
-    rows = [[name, "-" if value != value else f"{value:.2f}"] for name, value in result.per_joint.items()]
-    rows.append(["all", f"{result.value:.2f}"])
-    print_table(f"{result.metric} of {result.people} people, {label}", ["joint", result.metric], rows)
-    for reason, count in sorted(result.skipped.items()):
-        typer.echo(f"skipped: {count} ({reason})")
-    typer.echo(f"{result.people / result.seconds:.1f} people/s")
-    if json is not None:
-        write_json(json, result.to_dict() | {"model": model, "runtime": used, "delegate": delegate})
+app.command("eval", epilog="Example: `bihrnet-edge eval bihrnet-small-lsp --annotations val.json --images images`")(
+    cli_accuracy.evaluate
+)
 
 
 @app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")
@@ -180,7 +141,7 @@ def predict(
         ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Draw joints whose heatmap peak is at least this.")] = 0.1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 2,
+    threads: ThreadsOption = 2,
     runtime: RuntimeOption = None,
     preset: PresetOption = None,
 ) -> None:

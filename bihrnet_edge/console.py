@@ -54,7 +54,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
+    table = Table(
+        title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns)
+    )
     for index, column in enumerate(columns):
         widest = max((len(row[index]) for row in rows), default=0)
         if index == 0:  # a path, which may fold; a figure that is cut is worse than none

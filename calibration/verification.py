@@ -11,10 +11,11 @@ from bihrnet_edge.calibration.agreement import Agreement
 from bihrnet_edge.data.dataset import PoseDataset
 from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.pose.crop import normalise
+from bihrnet_edge.pose.matching import common_joints
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images, Runner
+from bihrnet_edge.runtimes.crops import person_batches
 from bihrnet_edge.runtimes.estimator import poses
-from bihrnet_edge.runtimes.evaluate import person_batches
 
 _BATCH = 8
 #: Mean and standard deviation of the synthetic pictures' pixels; photographs have about these.
@@ -57,25 +58,29 @@ def compare_on_people(
     limit: int | None,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[str, Agreement], float, dict[str, float]]:
-    """The same on annotated people, with everyone's accuracy.
+    """The same on annotated people, with everyone's accuracy on the joints that the data set names as well.
 
     Returns:
         Agreements, the reference's metric and the candidates' metrics (per cent; NaN where no joint counts).
     """
     people = dataset.people[:limit]
+    joints = common_joints(reference.metadata.keypoints, dataset.keypoints)
     agreements = {name: Agreement(reference.metadata.heatmap_stride) for name in candidates}
-    shape = (len(people), len(dataset.keypoints), 2)
+    shape = (len(people), len(joints), 2)
     located: NDArray[np.float32] = np.empty(shape, np.float32)
     others = {name: np.empty(shape, np.float32) for name in candidates}
     done = 0
     for chosen, images, crops in person_batches(people, reference.metadata, _BATCH):
         expected = reference.run(images)
-        located[chosen] = poses(expected, crops)[..., :2]
+        located[chosen] = poses(expected, crops)[:, joints.model_index, :2]
         for name, runner in candidates.items():
             heatmaps = runner.run(images)
             agreements[name].add(expected, heatmaps)
-            others[name][chosen] = poses(heatmaps, crops)[..., :2]
+            others[name][chosen] = poses(heatmaps, crops)[:, joints.model_index, :2]
         done += len(chosen)
         progress(done, len(people))
     metric = metric_for(dataset.keypoints)
-    return agreements, metric(located, people).mean, {n: metric(p, people).mean for n, p in others.items()}
+    values = {
+        name: metric(points, people, joints.dataset_index).mean for name, points in (("", located), *others.items())
+    }
+    return agreements, values.pop(""), values

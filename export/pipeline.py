@@ -24,10 +24,11 @@ from bihrnet_edge.export.report import ArtifactReport, ExportReport
 from bihrnet_edge.files import make_folder, sha256, write_bytes
 from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.model.zoo import bundled_path
+from bihrnet_edge.pose.matching import common_joints
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images, Runner
+from bihrnet_edge.runtimes.crops import person_batches
 from bihrnet_edge.runtimes.delegate import find_library
-from bihrnet_edge.runtimes.evaluate import check_same_joints, person_batches
 from bihrnet_edge.runtimes.inspect import inspect_artifact
 from bihrnet_edge.runtimes.registry import open_runner
 
@@ -99,7 +100,7 @@ def export_checkpoint(
     dataset = None
     if check is not None:
         dataset = load_annotations(check.annotations, check.images)
-        check_same_joints(checkpoint.metadata.keypoints, dataset.keypoints)
+        common_joints(checkpoint.metadata.keypoints, dataset.keypoints)  # refuses a set without any
     source_sha256 = sha256(bundled_path(model) or Path(model))
     make_folder(out)
 
@@ -208,6 +209,7 @@ def _compare(
         "set": dataset.name,
         "annotations_sha256": sha256(check.annotations),
         "people": len(dataset.people[: check.limit]),
+        "joints": list(common_joints(metadata.keypoints, dataset.keypoints).names),
         "skipped": dataset.skipped,
         "max_drop": check.max_drop,
     }

@@ -51,18 +51,34 @@ def pck(
         threshold: fraction of the reference length.
         scored: ``(K,)``, joints that enter the mean; all unless given.
     """
-    known = np.isfinite(reference) & (reference > 0)
-    distance = np.linalg.norm(np.asarray(predictions, np.float64) - np.asarray(truth, np.float64), axis=-1)
-    counts = visible & known[:, None]
-    # A NaN distance compares false, which is what a missing prediction deserves.
-    correct = counts & (distance <= threshold * np.where(known, reference, 0.0)[:, None])
+    correct, counts = correct_joints(predictions, truth, visible, reference, threshold)
     labelled, right = counts.sum(axis=0), correct.sum(axis=0)
     per_joint = np.full(labelled.shape, np.nan)
     np.divide(100.0 * right, labelled, out=per_joint, where=labelled > 0)
     chosen = np.ones(labelled.shape, bool) if scored is None else scored
     counted = int(labelled[chosen].sum())
     mean = 100.0 * float(right[chosen].sum()) / counted if counted else float("nan")
-    return PckResult(mean, per_joint, counted, int((~known).sum()))
+    return PckResult(mean, per_joint, counted, int((~_known(reference)).sum()))
+
+
+def correct_joints(
+    predictions: NDArray[np.floating[Any]],
+    truth: NDArray[np.floating[Any]],
+    visible: NDArray[np.bool_],
+    reference: NDArray[np.floating[Any]],
+    threshold: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """What :func:`pck` counts, joint by joint: which are correct ``(P, K)`` and which count ``(P, K)``."""
+    known = _known(reference)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        distance = np.linalg.norm(np.asarray(predictions, np.float64) - np.asarray(truth, np.float64), axis=-1)
+    counts = visible & known[:, None]
+    # A NaN distance compares false, which is what a missing prediction deserves.
+    return counts & (distance <= threshold * np.where(known, reference, 0.0)[:, None]), counts
+
+
+def _known(reference: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(reference) & (reference > 0))
 
 
 def segment_length(
@@ -121,13 +137,38 @@ class PoseMetric:
         given = np.array([np.nan if person.head_size is None else person.head_size for person in people])
         return np.where(np.isnan(given), segment, given)
 
-    def __call__(self, predictions: NDArray[np.floating[Any]], people: Sequence[Person]) -> PckResult:
-        """Score predictions ``(P, K, 2)`` in image pixels against ``people``."""
-        joints = len(self.keypoints)
-        truth = np.array([person.keypoints for person in people], np.float64).reshape(-1, joints, 2)
-        visible = np.array([person.visible for person in people], bool).reshape(-1, joints)
+    def __call__(
+        self, predictions: NDArray[np.floating[Any]], people: Sequence[Person], joints: NDArray[np.intp] | None = None
+    ) -> PckResult:
+        """Score predictions ``(P, C, 2)`` in image pixels against ``people``.
+
+        Args:
+            predictions: of the ``joints``.
+            people: with all ``K`` joints, whose lengths are taken whatever was predicted.
+            joints: ``(C,)``, which of the joints were predicted; all unless given.
+        """
+        truth, visible = self._truth(people, joints)
+        return pck(predictions, truth, visible, self.lengths(people), self.threshold, self.scored(joints))
+
+    def correct(
+        self, predictions: NDArray[np.floating[Any]], people: Sequence[Person], joints: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which joints are correct ``(P, C)`` and which count ``(P, C)``; arguments as above."""
+        truth, visible = self._truth(people, joints)
+        return correct_joints(predictions, truth, visible, self.lengths(people), self.threshold)
+
+    def scored(self, joints: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
+        """Which of the joints ``(C,)`` enter the mean."""
         scored = np.array([name not in self.unscored for name in self.keypoints.keypoints])
-        return pck(predictions, truth, visible, self.lengths(people), self.threshold, scored)
+        return scored if joints is None else scored[joints]
+
+    def _truth(
+        self, people: Sequence[Person], joints: NDArray[np.intp] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        count = len(self.keypoints)
+        truth = np.array([person.keypoints for person in people], np.float64).reshape(-1, count, 2)
+        visible = np.array([person.visible for person in people], bool).reshape(-1, count)
+        return (truth, visible) if joints is None else (truth[:, joints], visible[:, joints])
 
 
 def metric_for(keypoint_set: KeypointSet) -> PoseMetric:
