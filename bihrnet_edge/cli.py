@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy
+from bihrnet_edge import cli_accuracy, cli_check
 from bihrnet_edge.cli_options import (
     AnyModelArgument,
     JsonOption,
@@ -127,6 +127,10 @@ def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
 app.command("eval", epilog="Example: `bihrnet-edge eval bihrnet-small-lsp --annotations val.json --images images`")(
     cli_accuracy.evaluate
 )
+app.command(
+    epilog="Example: `bihrnet-edge check bihrnet-small-lsp out/bihrnet-small-lsp.onnx --annotations val.json "
+    "--images images --report check.html`"
+)(cli_check.check)
 
 
 @app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")

@@ -1,4 +1,4 @@
-"""The commands that measure accuracy: ``eval``."""
+"""The command that measures accuracy: ``eval``."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def evaluate(
     from bihrnet_edge.runtimes.evaluate import evaluate as run
     from bihrnet_edge.runtimes.registry import open_runner
 
-    way = _decoding(decoding)
+    way = check_decoding(decoding)
     with progress_steps() as step:
         with step(f"read {annotations}"):
             dataset = load_annotations(annotations, images, skip_missing=skip_missing)
@@ -104,7 +104,8 @@ def model_sha256(model: str) -> str:
     return sha256(bundled_path(model) or Path(model))
 
 
-def _decoding(name: str) -> Decoding:
+def check_decoding(name: str) -> Decoding:
+    """``name``, or a :class:`UserError` where it is no decoding; does not import NumPy."""
     if name not in ("quarter", "dark"):  # before anything is read
         raise UserError(f"--decoding is {name!r}; choose quarter or dark.")
     return cast("Decoding", name)
@@ -137,7 +138,7 @@ def _print_result(result: EvalResult, label: str, per_joint: bool) -> None:
     if per_joint and result.per_joint:
         rows = [[name, _figure(value)] for name, value in result.per_joint.items()]
         print_table(f"{result.metric} by joint", ["joint", "%"], rows)
-    print_joints(result.joints.names, result.joints.model_only, result.joints.dataset_only)
+    _print_joints(result.joints.names, result.joints.model_only, result.joints.dataset_only)
     print_counts("skipped", result.skipped, result.examples)
     print_counts("note", result.notes, result.examples)
     if result.no_oks is not None and not result.pckh:
@@ -147,8 +148,7 @@ def _print_result(result: EvalResult, label: str, per_joint: bool) -> None:
     typer.echo(f"{result.people / result.seconds:.1f} people/s")
 
 
-def print_joints(compared: Sequence[str], model_only: Sequence[str], dataset_only: Sequence[str]) -> None:
-    """Which joints a figure is about."""
+def _print_joints(compared: Sequence[str], model_only: Sequence[str], dataset_only: Sequence[str]) -> None:
     typer.echo(f"joints compared ({len(compared)}): {', '.join(compared)}")
     for who, names in (("the data set", model_only), ("the model", dataset_only)):
         if names:

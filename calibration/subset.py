@@ -134,7 +134,7 @@ def refuse_overlap(
 
 
 def subset_of(dataset: PoseDataset, manifest: SubsetManifest, annotations: Path) -> PoseDataset:
-    """The people of ``dataset`` that a manifest names, in its order.
+    """The people of ``dataset`` that a manifest names, in its order; without ``truth``, which has the others as well.
 
     Raises:
         UserError: the annotation file or an image is not the one that the manifest was made from, or a person is
@@ -160,7 +160,7 @@ def subset_of(dataset: PoseDataset, manifest: SubsetManifest, annotations: Path)
                 f"image {person.image_path} is not the {wanted.image} that the subset was chosen from (their "
                 "contents differ); give the folder that holds it."
             )
-    return dataclasses.replace(dataset, people=people)
+    return dataclasses.replace(dataset, people=people, truth=None)
 
 
 def _digest(path: Path, what: str) -> str:
