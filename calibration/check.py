@@ -291,8 +291,5 @@ def _by_name(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 def _named(reason: str, dataset: PoseDataset) -> str:
     """A reason with the first annotations behind it."""
     names = dataset.examples.get(reason, ())
-    return (
-        f"{reason} ({', '.join(names)}{', …' if dataset.skipped.get(reason, 0) > len(names) else ''})"
-        if names
-        else reason
-    )
+    more = ", …" if dataset.skipped.get(reason, 0) > len(names) else ""
+    return f"{reason} ({', '.join(names)}{more})" if names else reason

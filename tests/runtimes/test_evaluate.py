@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.data.detections import Detection, Detections
 from bihrnet_edge.data.person import Person
+from bihrnet_edge.data.truth import TruthBuilder
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.pose.crop import Crop
 from bihrnet_edge.pose.heatmaps import DECODINGS
-from bihrnet_edge.pose.keypoints import KeypointSet
+from bihrnet_edge.pose.keypoints import MPII, KeypointSet
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Runner
 from bihrnet_edge.runtimes.estimator import PoseEstimator, poses, run_heatmaps
@@ -238,3 +241,157 @@ def test_real_runner_end_to_end(shared_data: Path, tiny_checkpoint: Path, tiny_o
             results.append(evaluate(runner, data, limit=20))
     assert results[0].value == pytest.approx(results[1].value)
     np.testing.assert_allclose(results[0].predictions, results[1].predictions, rtol=1e-3, atol=1e-3)
+
+
+def coco_like(dataset: PoseDataset, names: tuple[str, ...] = BODY.keypoints) -> PoseDataset:
+    """The same people as COCO's annotations, the first three of them each in an image of its own."""
+    people = [
+        dataclasses.replace(p, area=p.box[2] * p.box[3], image_id=10 + min(i, 3)) for i, p in enumerate(dataset.people)
+    ]
+    builder = TruthBuilder(3)
+    for person in people:
+        points = np.concatenate([person.keypoints, np.full((3, 1), 2)], axis=1).astype(np.float64)
+        builder.add(person.image_id, points, np.array(person.box), person.area, crowd=False, malformed=False)
+    images = {p.image_id: p.image_path for p in people}
+    keypoints = KeypointSet("three", names)
+    return dataclasses.replace(dataset, keypoints=keypoints, people=people, images=images, truth=builder.build(images))
+
+
+def detections(dataset: PoseDataset, scores: list[float]) -> Detections:
+    people = [
+        Detection(p.image_path, p.image_id, p.box, score) for p, score in zip(dataset.people, scores, strict=True)
+    ]
+    return Detections(people, {"not a person": 1}, {"not a person": ("detection 9",)})
+
+
+def test_oks_of_a_perfect_network(dataset: PoseDataset) -> None:
+    """People 3 and 4 share an image and nearly all of their place: OKS-NMS takes one for the other's double."""
+    result = evaluate(DotRunner(), coco_like(dataset))
+    assert result.oks is not None
+    assert result.no_oks is None
+    assert (result.oks.people, result.oks.images, result.oks.predictions) == (5, 4, 4 + (result.suppressed == 0))
+    assert result.oks.ap50 > 75
+    assert len(result.results) == 5 - result.suppressed
+    assert result.to_dict()["oks"]["ap50"] == result.oks.ap50
+    json.dumps(result.to_dict(), allow_nan=False)
+    # A limit that cuts an image in two leaves that image out.
+    assert (cut := evaluate(DotRunner(), coco_like(dataset), limit=4).oks) is not None
+    assert (cut.images, cut.people) == (3, 3)
+    assert cut.ap == pytest.approx(100)
+    everyone_there = dataclasses.replace(p := coco_like(dataset), people=[q for q in p.people if q.image_id == 13])
+    assert evaluate(DotRunner(), everyone_there, limit=1).oks is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d, None),
+        (lambda d: dataclasses.replace(d, truth=None), "not in COCO's form"),
+        (lambda d: dataclasses.replace(d, truth=dataclasses.replace(d.truth, areas=d.truth.areas * np.nan)), "area"),
+    ],
+)
+def test_why_there_is_no_oks(dataset: PoseDataset, change: Callable[[PoseDataset], PoseDataset], reason: str) -> None:
+    data = change(coco_like(dataset))
+    result = evaluate(DotRunner(), data)
+    assert (result.oks is None) == (reason is not None)
+    assert reason is None or reason in str(result.no_oks)
+    if reason is not None:
+        with pytest.raises(UserError, match=reason):
+            evaluate(DotRunner(), data, boxes=detections(data, [1.0] * 5))
+
+
+def test_joints_without_a_sigma_have_no_oks(dataset: PoseDataset) -> None:
+    runner = DotRunner()
+    names = ("right_shoulder", "left_hip", "neck")
+    runner.metadata = dataclasses.replace(runner.metadata, keypoints=KeypointSet("n", names))
+    result = evaluate(runner, coco_like(dataset, names))
+    assert result.oks is None
+    assert "neck" in str(result.no_oks)
+
+
+def test_detector_boxes_are_rescored_and_suppressed(dataset: PoseDataset) -> None:
+    data = coco_like(dataset)
+    found = detections(data, [0.9, 0.5, 0.8, 0.7, 0.6])
+    double = dataclasses.replace(found.people[0], score=0.3)
+    found = dataclasses.replace(found, people=[*found.people, double])
+    result = evaluate(DotRunner(), data, boxes=found)
+    assert (result.metric, result.people, result.per_joint, result.pckh) == ("OKS AP", 6, {}, ())
+    assert result.oks is not None
+    assert result.value == result.oks.ap
+    assert result.suppressed >= 1
+    assert result.skipped == {"crowd": 2, "detection: not a person": 1}
+    assert result.examples["detection: not a person"] == ("detection 9",)
+    first = result.results.scores[result.results.image_ids == 10]
+    assert first == pytest.approx([0.9 * result.predictions[0, :, 2].mean()])
+    assert result.to_dict()["boxes"] == "detector"
+
+
+def test_mpii_has_its_table(dataset: PoseDataset) -> None:
+    """Three of MPII's sixteen joints are predicted; the head, which is not, still gives the length."""
+    places = [MPII.keypoints.index(name) for name in BODY.keypoints]
+    people = []
+    for person in dataset.people:
+        points, visible = np.zeros((16, 2), np.float32), np.zeros(16, bool)
+        points[places], visible[places] = person.keypoints, True
+        people.append(dataclasses.replace(person, keypoints=points, visible=visible, head_size=8.0))
+    people[0] = dataclasses.replace(people[0], head_size=None)
+    result = evaluate(DotRunner(), dataclasses.replace(dataset, keypoints=MPII, people=people))
+    assert (result.metric, result.value) == ("PCKh@0.5", 100.0)
+    assert result.skipped["no reference length"] == 1
+    assert [table.name for table in result.pckh] == ["PCKh@0.5", "PCKh@0.1"]
+    assert result.pckh[0].mean == result.value
+    assert [name for name, value in result.pckh[0].groups.items() if value == 100] == ["Shoulder", "Wrist", "Hip"]
+    assert list(result.pckh[0].groups) == ["Shoulder", "Wrist", "Hip"]
+    assert result.pckh[1].mean < 100  # 0.8 pixels, and a heatmap pixel is four
+
+
+class BrokenRunner(DotRunner):
+    def heatmaps(self) -> NDArray[np.float32]:
+        output = super().heatmaps()
+        output[:, 2] = np.nan
+        return output
+
+
+def test_heatmaps_that_are_not_finite_are_counted(dataset: PoseDataset) -> None:
+    result = evaluate(BrokenRunner(), coco_like(dataset))
+    assert result.notes == {"predicted joints that are NaN or infinite": 5}
+    assert result.per_joint == {"right_shoulder": 100.0, "left_hip": 100.0, "left_wrist": 0.0}
+    assert np.isfinite(result.results.scores).all()
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "batch": 3}])
+def test_workers_change_no_figure(dataset: PoseDataset, options: dict[str, int]) -> None:
+    one, other = evaluate(DotRunner(), coco_like(dataset)), evaluate(DotRunner(), coco_like(dataset), **options)
+    np.testing.assert_array_equal(one.predictions, other.predictions)
+    assert one.to_dict()["oks"] == other.to_dict()["oks"]
+    assert one.value == other.value
+
+
+def test_flip_test_and_decoding_are_passed_on(dataset: PoseDataset) -> None:
+    runner = DotRunner()
+    plain = evaluate(runner, dataset)
+    runner.calls.clear()
+    flipped = evaluate(runner, dataset, flip_test=True, decoding="dark")
+    assert len(runner.calls) == 2
+    assert (flipped.flip_test, flipped.decoding) == (True, "dark")
+    assert abs(flipped.predictions - plain.predictions).max() > 0.1
+    with pytest.raises(UserError, match="no decoding"):
+        evaluate(runner, dataset, decoding="other")  # type: ignore[arg-type]
+
+
+def test_resume_refuses_another_model_and_other_people(dataset: PoseDataset, tmp_path: Path) -> None:
+    file = tmp_path / "run" / "partial.npz"
+    one = evaluate(DotRunner(), dataset, resume=file, model_sha256="a")
+    runner = DotRunner()
+    again = evaluate(runner, dataset, resume=file, model_sha256="a")
+    assert runner.calls == []
+    assert again.value == one.value
+    for options, what in (
+        ({"model_sha256": "b"}, "model"),
+        ({"model_sha256": "a", "limit": 3}, "set of people"),
+        ({"model_sha256": "a", "flip_test": True}, "--flip-test"),
+        ({"model_sha256": "a", "decoding": "dark"}, "--decoding"),
+    ):
+        with pytest.raises(UserError, match=f"another {what}"):
+            evaluate(DotRunner(), dataset, resume=file, **options)  # type: ignore[arg-type]
