@@ -18,7 +18,7 @@ LIGHT = ("bihrnet_edge.runtimes.registry", "bihrnet_edge.runtimes.evaluate", "bi
          "bihrnet_edge.runtimes.predict", "bihrnet_edge.runtimes.inspect", "bihrnet_edge.metrics.pck",
          "bihrnet_edge.metrics.pckh", "bihrnet_edge.metrics.oks", "bihrnet_edge.metrics.nms",
          "bihrnet_edge.data.dataset", "bihrnet_edge.data.detections", "bihrnet_edge.doctor",
-         "bihrnet_edge.calibration.verification")  # fmt: skip
+         "bihrnet_edge.calibration.verification", "bihrnet_edge.calibration.check")  # fmt: skip
 
 
 @pytest.mark.skipif(os.environ.get("CI") != "true", reason="an editable install is fine outside CI")

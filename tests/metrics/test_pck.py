@@ -157,3 +157,24 @@ def test_a_shift_of_one_pixel() -> None:
         people.append(Person(Path("a"), 1, 1, (0, 0, 40, 80), points, np.ones(len(LSP), bool)))
     moved = np.stack([one.keypoints for one in people]) + np.array([1.0, 0.0])
     assert metric_for(LSP)(moved, people).per_joint.tolist() == [50.0] * len(LSP)
+
+
+def test_some_of_the_joints() -> None:
+    """A metric of predictions that lack a joint: the length is still the truth's, the figures the others' own."""
+    rng = np.random.default_rng(0)
+    people = []
+    for i in range(6):
+        points = rng.uniform(0, 100, (len(LSP), 2)).astype(np.float32)
+        people.append(Person(Path("x.png"), i, i, (0, 0, 100, 100), points, rng.random(len(LSP)) < 0.8))
+    everything = np.stack([p.keypoints for p in people]) + rng.normal(0, 15, (6, len(LSP), 2))
+    metric = metric_for(LSP)
+    joints = np.array([5, 0, 13])
+    part, whole = metric(everything[:, joints], people, joints), metric(everything, people)
+    np.testing.assert_array_equal(part.per_joint, whole.per_joint[joints])
+    assert part.skipped_people == whole.skipped_people
+    correct, counted = metric.correct(everything[:, joints], people, joints)
+    assert 100 * correct.sum() / counted.sum() == pytest.approx(part.mean)
+    assert counted.sum() == part.counted
+    full, _ = metric.correct(everything, people)
+    np.testing.assert_array_equal(full[:, joints], correct)
+    assert list(metric_for(MPII).scored(np.array([6, 0]))) == [False, True]  # the pelvis is left out
