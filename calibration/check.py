@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bihrnet_edge.calibration.bootstrap import RESAMPLES, Interval, PairedDrop, paired_bootstrap
+from bihrnet_edge.calibration.bootstrap import RESAMPLES, Interval
 from bihrnet_edge.calibration.differences import keypoint_differences
 from bihrnet_edge.calibration.html_report import ArtifactCheck, CheckReport, ModelFacts
 from bihrnet_edge.calibration.report_pictures import WorstImage
+from bihrnet_edge.calibration.verification import paired_drop
 from bihrnet_edge.console import Step
 from bihrnet_edge.data.dataset import PoseDataset
 from bihrnet_edge.data.person import Person
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.files import sha256
-from bihrnet_edge.metrics.pck import PoseMetric, metric_for
+from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.model.zoo import bundled_path
 from bihrnet_edge.pose.crop import box_to_crop, read_image
 from bihrnet_edge.pose.heatmaps import Decoding
@@ -182,11 +183,11 @@ def check_models(
     if without := int((~(np.isfinite(lengths) & (lengths > 0))).sum()):
         skipped[_NO_REFERENCE] += without
     pixels = _heatmap_pixels(people, found[0][1])
-    correct = [metric.correct(points[..., :2], people, joints.dataset_index) for points in located]
     checks = []
-    for points, (right, counted), (_, _, facts) in zip(located[1:], correct[1:], found[1:], strict=True):
-        drop = _drop(correct[0][0], right, counted, people, metric, joints, resamples, seed)
-        differences = keypoint_differences(located[0][..., :2], points[..., :2], lengths, pixels)
+    for points, (_, _, facts) in zip(located[1:], found[1:], strict=True):
+        pair = located[0][..., :2], points[..., :2]
+        drop = paired_drop(*pair, people, metric, joints.dataset_index, resamples, seed)
+        differences = keypoint_differences(*pair, lengths, pixels)
         checks.append(ArtifactCheck(facts, drop, differences, drop.drop.value <= max_drop))
     notes = Counter(dataset.notes)
     for result, _, facts in found:
@@ -228,25 +229,6 @@ def _heatmap_pixels(people: Sequence[Person], metadata: PoseMetadata) -> NDArray
     """Image pixels that a heatmap pixel of each person covers ``(P,)``."""
     aspect, width = metadata.input_width / metadata.input_height, metadata.input_width // metadata.heatmap_stride
     return np.array([box_to_crop(person.box, aspect, metadata.box_padding).width / width for person in people])
-
-
-def _drop(
-    reference: NDArray[np.bool_],
-    artifact: NDArray[np.bool_],
-    counted: NDArray[np.bool_],
-    people: Sequence[Person],
-    metric: PoseMetric,
-    joints: CommonJoints,
-    resamples: int,
-    seed: int,
-) -> PairedDrop:
-    scored = metric.scored(joints.dataset_index)
-    if not counted[:, scored].any():
-        raise UserError(
-            f"no labelled joint of the {len(people)} people counts for {metric.name}; give more people or another set."
-        )
-    images = np.array([person.image_id for person in people])
-    return paired_bootstrap(reference, artifact, counted, images, scored=scored, resamples=resamples, seed=seed)
 
 
 def _worst_images(

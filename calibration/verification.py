@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bihrnet_edge.calibration.agreement import Agreement
+from bihrnet_edge.calibration.bootstrap import RESAMPLES, PairedDrop, paired_bootstrap
 from bihrnet_edge.data.dataset import PoseDataset
-from bihrnet_edge.metrics.pck import metric_for
+from bihrnet_edge.data.person import Person
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.metrics.pck import PoseMetric, metric_for
 from bihrnet_edge.pose.crop import normalise
 from bihrnet_edge.pose.matching import common_joints
 from bihrnet_edge.pose.metadata import PoseMetadata
@@ -51,17 +55,51 @@ def compare_on_images(reference: Runner, candidates: Mapping[str, Runner], image
     return agreements
 
 
+def paired_drop(
+    reference: NDArray[np.floating[Any]],
+    artifact: NDArray[np.floating[Any]],
+    people: Sequence[Person],
+    metric: PoseMetric,
+    joints: NDArray[np.intp],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairedDrop:
+    """What an artifact loses of a metric, with its interval over images.
+
+    Args:
+        reference, artifact: predictions ``(P, C, 2)`` in image pixels.
+        people: the truth, with all of the data set's joints.
+        metric: the data set's.
+        joints: ``(C,)``, which of its joints were predicted.
+        resamples, seed: as in :func:`~bihrnet_edge.calibration.bootstrap.paired_bootstrap`.
+
+    Raises:
+        UserError: nothing is labelled that counts for the metric.
+    """
+    (one, counted), (other, _) = (metric.correct(points, people, joints) for points in (reference, artifact))
+    scored = metric.scored(joints)
+    if not counted[:, scored].any():
+        raise UserError(
+            f"no labelled joint of the {len(people)} people counts for {metric.name}; give more people or another set."
+        )
+    images = np.array([person.image_id for person in people])
+    return paired_bootstrap(one, other, counted, images, scored=scored, resamples=resamples, seed=seed)
+
+
 def compare_on_people(
     reference: Runner,
     candidates: Mapping[str, Runner],
     dataset: PoseDataset,
     limit: int | None,
     progress: Callable[[int, int], None],
-) -> tuple[dict[str, Agreement], float, dict[str, float]]:
+) -> tuple[dict[str, Agreement], float, dict[str, float], dict[str, PairedDrop]]:
     """The same on annotated people, with everyone's accuracy on the joints that the data set names as well.
 
     Returns:
-        Agreements, the reference's metric and the candidates' metrics (per cent; NaN where no joint counts).
+        Agreements, the reference's metric and the candidates' metrics (per cent), and what the candidates lose.
+
+    Raises:
+        UserError: an image cannot be read, or nothing is labelled that counts for the metric.
     """
     people = dataset.people[:limit]
     joints = common_joints(reference.metadata.keypoints, dataset.keypoints)
@@ -83,4 +121,7 @@ def compare_on_people(
     values = {
         name: metric(points, people, joints.dataset_index).mean for name, points in (("", located), *others.items())
     }
-    return agreements, values.pop(""), values
+    drops = {
+        name: paired_drop(located, points, people, metric, joints.dataset_index) for name, points in others.items()
+    }
+    return agreements, values.pop(""), values, drops

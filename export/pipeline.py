@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,12 +199,7 @@ def _compare(
         images = synthetic_images(metadata, _SYNTHETIC_IMAGES)
         description: dict[str, Any] = {"set": None, "synthetic_images": len(images)}
         return _Comparison(compare_on_images(reference, runners, images), {}, None, None, description)
-    agreements, metric, metrics = compare_on_people(reference, runners, dataset, check.limit, advance)
-    if metric != metric:
-        raise UserError(
-            f"{check.annotations}: no labelled joint of the first {len(dataset.people[: check.limit])} people counts "
-            "for the metric; raise --check-limit or give another set."
-        )
+    agreements, metric, metrics, drops = compare_on_people(reference, runners, dataset, check.limit, advance)
     description = {
         "set": dataset.name,
         "annotations_sha256": sha256(check.annotations),
@@ -212,6 +207,7 @@ def _compare(
         "joints": list(common_joints(metadata.keypoints, dataset.keypoints).names),
         "skipped": dataset.skipped,
         "max_drop": check.max_drop,
+        "drops": {key: asdict(drop.drop) | {"confidence": drop.confidence} for key, drop in drops.items()},
     }
     return _Comparison(agreements, metrics, metric_for(dataset.keypoints).name, metric, description)
 

@@ -99,6 +99,9 @@ def test_export_writes_artifacts_and_a_true_report(exported: Path, checkpoint: P
     assert set(report["metrics"]) == {"name", "torch", "lce", "onnx"} | native
     assert set(report["max_abs_heatmap_diff"]) == {"larq", "lce", "onnx"} | native
     assert report["check"]["people"] == 3
+    assert report["check"]["joints"] == list(LSP.keypoints)
+    for drop in report["check"]["drops"].values():
+        assert drop["low"] <= drop["value"] <= drop["high"]
     for name in ("torch", "tensorflow", "larq", "larq-compute-engine", "onnx", "bihrnet-edge"):
         assert report["versions"][name]
     assert {"convert_lce", "export_onnx", "verify"} <= set(report["seconds"])
@@ -163,6 +166,9 @@ def test_an_artifact_past_the_gate_is_rejected(
 
         def __init__(self, keypoints: KeypointSet) -> None:
             self.inner = honest(keypoints)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
 
         def __call__(self, predictions: Any, who: Any, joints: Any) -> Any:
             import dataclasses
