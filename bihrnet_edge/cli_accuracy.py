@@ -69,10 +69,13 @@ def evaluate(
     from bihrnet_edge.data.dataset import load_annotations
     from bihrnet_edge.data.detections import load_detections
     from bihrnet_edge.data.results import write_results
+    from bihrnet_edge.files import make_folder
     from bihrnet_edge.runtimes.evaluate import evaluate as run
     from bihrnet_edge.runtimes.registry import open_runner
 
     way = check_decoding(decoding)
+    if save_predictions is not None:  # a folder that cannot be made is known before the run, not after it
+        make_folder(save_predictions.resolve().parent)
     with progress_steps() as step:
         with step(f"read {annotations}"):
             dataset = load_annotations(annotations, images, skip_missing=skip_missing)
@@ -89,7 +92,6 @@ def evaluate(
             )  # fmt: skip
     _print_result(result, label, per_joint)
     if save_predictions is not None:
-        _make_parent(save_predictions)
         write_results(save_predictions, result.results)
         typer.echo(f"predictions: {save_predictions} ({len(result.results)})")
     if json is not None:
@@ -109,12 +111,6 @@ def check_decoding(name: str) -> Decoding:
     if name not in ("quarter", "dark"):  # before anything is read
         raise UserError(f"--decoding is {name!r}; choose quarter or dark.")
     return cast("Decoding", name)
-
-
-def _make_parent(path: Path) -> None:
-    from bihrnet_edge.files import make_folder
-
-    make_folder(path.resolve().parent)
 
 
 def _figure(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from bihrnet_edge.data.detections import Detections
 from bihrnet_edge.data.results import KeypointResults
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.metrics.nms import oks_nms_by_image, rescore
-from bihrnet_edge.metrics.oks import COCO_SIGMAS, OksResult, evaluate_oks
+from bihrnet_edge.metrics.oks import COCO_SIGMAS, INSTALL, OksResult, evaluate_oks
 from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.metrics.pckh import PckhResult, pckh
 from bihrnet_edge.pose.crop import box_to_crop
@@ -149,7 +150,7 @@ def evaluate(
     joints = common_joints(runner.metadata.keypoints, dataset.keypoints)
     obstacle = _oks_obstacle(dataset, joints)
     if boxes is not None and obstacle is not None:
-        raise UserError(f"a detector's boxes are scored by OKS, but {obstacle}; evaluate the annotated boxes.")
+        raise UserError(f"a detector's boxes are scored by OKS, but {obstacle}, or evaluate the annotated boxes.")
     started = time.perf_counter()
     everyone: Sequence[Boxed] = dataset.people if boxes is None else boxes.people
     chosen = everyone[:limit]
@@ -228,12 +229,14 @@ def _pck(
 def _oks_obstacle(dataset: PoseDataset, joints: CommonJoints) -> str | None:
     """Why OKS cannot be computed, None where it can."""
     if dataset.truth is None:
-        return f"{dataset.name} is not in COCO's form"
+        return f"{dataset.name} is not in COCO's form; give COCO's annotations"
     unknown = [name for name in joints.names if name not in COCO.keypoints]
     if unknown:
-        return f"COCO defines no sigma for {', '.join(unknown)}"
+        return f"COCO defines no sigma for {', '.join(unknown)}; give data with COCO's joints"
     if np.isnan(dataset.truth.areas).any():
-        return f"{int(np.isnan(dataset.truth.areas).sum())} annotations have no 'area'"
+        return f"{int(np.isnan(dataset.truth.areas).sum())} annotations have no 'area'; add the areas"
+    if importlib.util.find_spec("faster_coco_eval") is None:  # a device that only runs artifacts need not have it
+        return f"faster-coco-eval is not installed; {INSTALL}"
     return None
 
 

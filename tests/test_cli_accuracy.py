@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,28 @@ def test_detector_boxes(dot_model: Model, dot_people: Path, capsys: pytest.Captu
     arguments = ("eval", dot_model("good"), *data(dot_people), "--boxes")
     assert "no usable box" in fails(capsys, *arguments, dot_people / "none.json")
     assert "cannot be read" in fails(capsys, *arguments, dot_people / "absent.json")
+
+
+def test_without_cocos_library_there_is_pck_alone(
+    dot_model: Model, dot_people: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a device that only runs artifacts."""
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    result = evaluated(dot_people, dot_model("good"))
+    assert (result["value"], result["oks"]) == (100.0, None)
+    assert "no OKS: faster-coco-eval is not installed; install it with: pip install" in capsys.readouterr().out
+    boxes = write_boxes(dot_people)
+    assert "faster-coco-eval" in fails(capsys, "eval", dot_model("good"), *data(dot_people), "--boxes", boxes)
+
+
+def test_predictions_that_cannot_be_written_are_known_before_the_run(
+    dot_model: Model, dot_people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = dot_people / "people.json" / "p.json"
+    assert "people.json" in fails(
+        capsys, "eval", dot_model("good"), *data(dot_people), "--save-predictions", file, "--resume", dot_people / "r"
+    )
+    assert not (dot_people / "r").exists()
 
 
 def test_resume(dot_model: Model, dot_people: Path, capsys: pytest.CaptureFixture[str]) -> None:
