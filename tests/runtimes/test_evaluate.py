@@ -13,16 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.data.dataset import PoseDataset, load_annotations
 from bihrnet_edge.data.detections import Detection, Detections
 from bihrnet_edge.data.person import Person
+from bihrnet_edge.data.results import write_results
 from bihrnet_edge.data.truth import TruthBuilder
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.pose.crop import Crop
-from bihrnet_edge.pose.heatmaps import DECODINGS
-from bihrnet_edge.pose.keypoints import MPII, KeypointSet
+from bihrnet_edge.pose.crop import Crop, box_to_crop
+from bihrnet_edge.pose.heatmaps import DECODINGS, encode
+from bihrnet_edge.pose.keypoints import COCO, MPII, KeypointSet
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Runner
+from bihrnet_edge.runtimes.crops import reading_order
 from bihrnet_edge.runtimes.estimator import PoseEstimator, poses, run_heatmaps
 from bihrnet_edge.runtimes.evaluate import evaluate
 
@@ -230,7 +232,6 @@ def test_unreadable_image_is_named(dataset: PoseDataset) -> None:
 
 def test_real_runner_end_to_end(shared_data: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
     """Random weights score badly, but two runtimes of one network score the same."""
-    from bihrnet_edge.data.dataset import load_annotations
     from bihrnet_edge.runtimes.registry import open_runner
 
     folder = shared_data / "lspet"
@@ -395,3 +396,47 @@ def test_resume_refuses_another_model_and_other_people(dataset: PoseDataset, tmp
     ):
         with pytest.raises(UserError, match=f"another {what}"):
             evaluate(DotRunner(), dataset, resume=file, **options)  # type: ignore[arg-type]
+
+
+class NoisyTruth(Runner):
+    """Heatmaps of each person's annotated joints, a heatmap pixel off at random, in the order in which they come."""
+
+    name, batch = "truth", 1
+
+    def __init__(self, people: list[Person]) -> None:
+        self.metadata = PoseMetadata("truth", 256, 192, COCO)
+        self.coming, self.rng = iter([people[index] for index in reading_order(people)]), np.random.default_rng(0)
+
+    def prepare(self, images: NDArray[np.float32]) -> None:
+        pass
+
+    def invoke(self) -> None:
+        person = next(self.coming)
+        points = box_to_crop(person.box, 192 / 256).to_input(person.keypoints, (64, 48))
+        off = self.rng.normal(0, 1, (17, 2))
+        self.output = encode((points + off)[None], 64, 48, 2.0) * np.float32(self.rng.uniform(0.3, 1))
+
+    def heatmaps(self) -> NDArray[np.float32]:
+        return self.output
+
+
+def test_saved_predictions_score_the_same_by_cocos_own_evaluation(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Independent: pycocotools reads the annotations and the results file by itself; all ten figures to 1e-6."""
+    coco, evaluation = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    folder = shared_data / "coco_mini"
+    annotations = folder / "annotations" / "person_keypoints_val2017.json"
+    data = load_annotations(annotations, folder / "val2017")
+    result = evaluate(NoisyTruth(data.people), data, workers=2)
+    write_results(tmp_path / "results.json", result.results)
+    truth = coco.COCO(str(annotations))
+    own = evaluation.COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "keypoints")
+    own.evaluate()
+    own.accumulate()
+    own.summarize()
+    assert result.oks is not None
+    names = ["ap", "ap50", "ap75", "apm", "apl", "ar", "ar50", "ar75", "arm", "arl"]
+    figures = [getattr(result.oks, name) for name in names]
+    assert figures == pytest.approx((100 * own.stats).tolist(), abs=1e-6)
+    assert 60 < result.oks.ap < 90
