@@ -1,8 +1,8 @@
 """A process of latency.py that holds one model and runs it when told.
 
 latency_worker.py serve MODEL RUNTIME THREADS: says what it is, then answers every line "A B" on standard input with the
-mean milliseconds of B inferences after A that are not timed. latency_worker.py memory MODEL: the peak of an interpreter with the model
-over one without, bytes.
+mean milliseconds of B inferences after A that are not timed. latency_worker.py memory MODEL: the peak of an interpreter
+with the model over one without, bytes.
 """
 
 from __future__ import annotations
