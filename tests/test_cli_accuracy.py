@@ -319,30 +319,3 @@ def test_check_names_what_is_wrong(dot_model: Model, dot_people: Path, capsys: p
 
     edit(dot_people, change)
     assert "no labelled joint" in fails(capsys, "check", good, good, *data(dot_people))
-
-
-@pytest.mark.parametrize("name", ["lspet", "coco_mini", "mpii_sample"])
-def test_torch_and_onnx_agree_on_real_people(name: str, shared_data: Path, tmp_path: Path) -> None:
-    """A network of LSP's joints against three sets of joints; the interval contains no drop."""
-    from bihrnet_edge.export.onnx_model import export_onnx
-    from bihrnet_edge.model.checkpoint import random_checkpoint, save_checkpoint
-    from bihrnet_edge.model.config import ModelConfig
-    from bihrnet_edge.pose.keypoints import LSP
-
-    config = ModelConfig(width=8, modules=(1, 1, 1), blocks=1, bottlenecks=1, keypoints=14)
-    checkpoint = random_checkpoint(config, name="tiny", keypoints=LSP, input_size=(64, 32), seed=1)
-    save_checkpoint(tmp_path / "tiny.pt", checkpoint)
-    (tmp_path / "tiny.onnx").write_bytes(export_onnx(checkpoint.build(), checkpoint.metadata))
-    annotations, images, size, joints = {
-        "lspet": ("lspet/person_keypoints_val.json", "lspet/images", 40, 14),
-        "coco_mini": ("coco_mini/annotations/person_keypoints_val2017.json", "coco_mini/val2017", 68, 12),
-        "mpii_sample": ("mpii_sample/test_mpii.json", "mpii_sample", 5, 13),
-    }[name]
-    assert run(
-        "check", tmp_path / "tiny.pt", tmp_path / "tiny.onnx", "--annotations", shared_data / annotations, "--images",
-        shared_data / images, "--size", size, "--json", tmp_path / "c.json", "--report", tmp_path / "r.html",
-    ) == 0  # fmt: skip
-    result = json.loads((tmp_path / "c.json").read_text())
-    drop = result["artifacts"][0]["drop"]
-    assert drop["low"] <= 0 <= drop["high"]
-    assert len(result["joints"]["compared"]) == joints
