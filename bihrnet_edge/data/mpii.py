@@ -12,10 +12,9 @@ from bihrnet_edge.data.parsed import Parsed
 from bihrnet_edge.data.person import Person
 from bihrnet_edge.data.tally import Tally
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.pose.crop import PIXELS_PER_SCALE
 from bihrnet_edge.pose.keypoints import MPII
 
-#: A person of scale 1 is 200 px tall (MPII's annotation format).
-SCALE_PIXELS = 200.0
 #: HRNet moves the centre down by 15 px per scale, "to avoid cropping limbs".
 CENTER_SHIFT = 15.0
 #: A head's size is this part of its box's diagonal (MPII's evaluation toolkit, ``SC_BIAS``).
@@ -30,7 +29,7 @@ def box_of(center: tuple[float, float], scale: float) -> tuple[float, float, flo
     left out here. In an upright input (width <= height) the crop is then HRNet's to the pixel.
     """
     x, y = center[0] - 1, center[1] + CENTER_SHIFT * scale - 1
-    side = SCALE_PIXELS * scale
+    side = PIXELS_PER_SCALE * scale
     return x - side / 2, y - side / 2, side, side
 
 
