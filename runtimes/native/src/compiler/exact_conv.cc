@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
@@ -103,14 +102,14 @@ struct Grid {
 bool FindGrid(const Tensor& filter, size_t channel, size_t count, Grid* grid) {
   grid->power = kHighestPower + 1;
   for (size_t i = 0; i < count; ++i) {
-    const float weight = FilterAt(filter, channel * count + i);
+    const float weight = filter.floats[channel * count + i];
     if (!std::isfinite(weight)) return false;
     if (weight != 0.0f) grid->power = std::min(grid->power, LastBit(weight));
   }
   if (grid->power > kHighestPower) grid->power = 0;  // nothing but zeros
   if (grid->power < kLowestPower) return false;
   for (size_t i = 0; i < count; ++i) {
-    const double weight = std::ldexp(std::fabs(FilterAt(filter, channel * count + i)), -grid->power);
+    const double weight = std::ldexp(std::fabs(filter.floats[channel * count + i]), -grid->power);
     grid->largest = std::max(grid->largest, weight);
     grid->sum += weight;
   }
@@ -153,12 +152,6 @@ struct Constants {
 };
 
 }  // namespace
-
-float FilterAt(const Tensor& filter, size_t i) {
-  float value;
-  std::memcpy(&value, filter.filter + i * sizeof(value), sizeof(value));
-  return value;
-}
 
 int WriterBefore(const Graph& graph, int node, int tensor) {
   for (int n = node - 1; n >= 0; --n) {

@@ -36,7 +36,4 @@ bool IsImageConv(const Graph& graph, int node);
 // The node that writes a tensor before this one, -1 where none does.
 int WriterBefore(const Graph& graph, int node, int tensor);
 
-// Weight i of a filter, in the file's order: [output channel][row][column][input channel].
-float FilterAt(const Tensor& filter, size_t i);
-
 }  // namespace bihrnet

@@ -27,7 +27,7 @@ void PackConv(const Tensor& filter, const Tensor* bias, const std::vector<float>
     for (size_t tap = 0; tap < taps; ++tap) {
       for (size_t i = 0; i < depth; ++i) {
         const size_t word = tap * pixel + i;
-        const float weight = FilterAt(filter, (c * taps + tap) * depth + i) / scale[c];
+        const float weight = filter.floats[(c * taps + tap) * depth + i] / scale[c];
         group[(word / 2 * kGroup + c % kGroup) * 2 + word % 2] = static_cast<int16_t>(weight);
       }
     }

@@ -15,7 +15,7 @@ void PackImageConv(const Tensor& filter, const Tensor* bias, ImageConv* conv) {
   for (size_t c = 0; c < channels; ++c) {
     if (bias != nullptr) conv->bias[c] = bias->floats[c];
     float* group = conv->weights.data() + c / kGroup * kGroup * inputs;
-    for (size_t i = 0; i < inputs; ++i) group[i * kGroup + c % kGroup] = FilterAt(filter, c * inputs + i);
+    for (size_t i = 0; i < inputs; ++i) group[i * kGroup + c % kGroup] = filter.floats[c * inputs + i];
   }
 }
 

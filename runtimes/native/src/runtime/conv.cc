@@ -6,6 +6,7 @@
 #include "runtime/image_rows.h"
 
 namespace bihrnet {
+
 // Rows of the image of words, the pads among them: the memory had other uses before.
 void Executor::LoadWordRows(const Step& step, int first, int count) const {
   const Value& image = ValueOf(step.target);

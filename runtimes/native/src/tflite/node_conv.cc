@@ -44,9 +44,8 @@ void NodeReader::ReadFloatFilter() {
   if (graph_.tensors[static_cast<size_t>(result_.inputs[0])].dims[3] != filter.dims[3]) {
     return Fail("its filter has other channels than its input");
   }
-  // Read where it lies: what is not taken in the end is not worth a copy.
   filter.constant = true;
-  filter.filter = static_cast<const uint8_t*>(runtime_filter->data);
+  filter.floats = Floats(runtime_filter->data, static_cast<size_t>(taps * filter.dims[3] * filter.dims[0]));
   graph_.tensors.push_back(filter);
   result_.inputs.push_back(static_cast<int>(graph_.tensors.size()) - 1);
   if (InputAt(2) >= 0) {
