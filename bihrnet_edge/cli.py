@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,8 +29,18 @@ _PROFILE_LINES = 15
 #: Optional dependency (its module) to the extra that installs it.
 _EXTRA_OF = {
     "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
-    "onnx": "export", "yaml": "train", "skimage": "eval", "faster_coco_eval": "eval",
+    "onnx": "export", "yaml": "train", "lightning_fabric": "train", "tensorboardX": "train", "skimage": "eval",
+    "faster_coco_eval": "eval",
 }  # fmt: skip
+
+
+class Accelerator(str, Enum):
+    """What ``train`` computes on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
 
 app = typer.Typer(
     name="bihrnet-edge",
@@ -241,19 +252,34 @@ def _print_profile(result: BenchResult) -> None:
     print_table("fused steps, most expensive first", ["step", "result", "count", "ms", "share", "GMAC/s"], rows)
 
 
-@app.command(epilog="Example: `bihrnet-edge train recipe.yaml --out runs/mine`")
+@app.command(
+    epilog="Example: `bihrnet-edge train recipe.yaml --out runs/mine --accelerator cpu --devices 2 --threads 1`"
+)
 def train(
-    config: Annotated[Path, typer.Argument(help="Recipe (YAML).", show_default=False)],
+    recipe: Annotated[str, typer.Argument(help="Recipe (YAML), or the name of a bundled one.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; started again it goes on there.")] = Path(
         "runs/default"
     ),
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all unless given.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each process; all cores between them unless given.")
+    ] = None,
+    accelerator: Annotated[
+        Accelerator, typer.Option(help="What to compute on; auto is CUDA where there is some.")
+    ] = Accelerator.auto,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, one a GPU; on the CPU they share the cores.")
+    ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(min=1, help="Machines; start the command on each, with MASTER_ADDR, MASTER_PORT, NODE_RANK set."),
+    ] = 1,
 ) -> None:
     """Train by a recipe; stopped and started again on the same folder it resumes."""
     from bihrnet_edge.training.command import run_recipe
 
-    checkpoint = run_recipe(config, out, threads)
-    typer.echo(str(checkpoint))
+    checkpoint = run_recipe(recipe, out, threads=threads, accelerator=accelerator.value, devices=devices, nodes=nodes)
+    if checkpoint is not None:
+        typer.echo(str(checkpoint))
 
 
 @app.command(epilog="Example: `bihrnet-edge doctor`")

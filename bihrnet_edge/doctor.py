@@ -13,7 +13,7 @@ from bihrnet_edge.runtimes.delegate import delegate_info
 
 _BASE = ("numpy", "pillow", "ai-edge-litert", "onnxruntime")
 _EXPORT = ("torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "onnx")
-_TRAIN = ("torch", "pyyaml")
+_TRAIN = ("torch", "pyyaml", "lightning-fabric", "tensorboardX")
 #: Task to the packages it needs and the command that installs them.
 _TASKS = {
     "run .onnx": (("onnxruntime",), "pip install bihrnet-edge"),

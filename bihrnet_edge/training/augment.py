@@ -1,43 +1,54 @@
-"""Cached person crops and their augmentation, a batch at a time.
-
-Decoding and cropping happen once: every person is kept as one ``uint8`` canvas, the padded box enlarged
-by :data:`MARGIN` so that rotation and scaling have something to show. A batch is one ``grid_sample``.
-"""
+"""Random changes of people, a batch at a time: one ``grid_sample`` and one pass over the colours."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bihrnet_edge.data.dataset import PoseDataset
-from bihrnet_edge.files import atomic_path, write_text
-from bihrnet_edge.pose.crop import box_to_crop, crop_image, read_image
+from bihrnet_edge.pose.keypoints import KeypointSet
 from bihrnet_edge.pose.metadata import PoseMetadata
 
-#: Canvas side over padded-box side.
-MARGIN = 1.4
+#: Padding of the box around half a body (HRNet's ``half_body_transform``).
+HALF_BODY_PADDING = 1.5
+#: Fewer joints do not span a box.
+_HALF_BODY_LEAST = 3
+_LOWER_BODY = ("hip", "knee", "ankle", "pelvis")
+#: ITU-R BT.601: grey from red, green and blue.
+_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random changes: rotation in degrees, the others relative."""
+    """Ranges of the random changes; all are drawn uniformly.
+
+    Attributes:
+        rotation: degrees to either side.
+        scale: relative; 0.25 is from 1/1.25 to 1.25.
+        shift: of the input's sides.
+        flip: probability of a mirror image.
+        half_body: probability of a crop around the upper or lower body alone.
+        half_body_joints: of people with more labelled joints than this.
+        brightness: relative, of all channels.
+        colour: relative, of each channel by itself.
+        contrast: relative, around the image's mean.
+        saturation: relative, around each pixel's grey.
+    """
 
     rotation: float = 35.0
     scale: float = 0.25
     shift: float = 0.05
     flip: float = 0.5
+    half_body: float = 0.0
+    half_body_joints: int = 8
     brightness: float = 0.3
     colour: float = 0.15
+    contrast: float = 0.0
+    saturation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,144 +66,169 @@ class Batch:
     visible: Tensor
 
 
-def _digest_path(cache: Path) -> Path:
-    return cache.with_suffix(".sha256")
+@dataclass(frozen=True)
+class Changes:
+    """What was drawn for each of N people.
+
+    Attributes:
+        angle: ``(N,)`` radians.
+        zoom: ``(N,)``, input pixels over which more of the canvas is seen where above 1.
+        shift: ``(N, 2)`` share of width and height.
+        flip: ``(N,)`` bool.
+        half: ``(N,)`` bool, half a body where the person allows it.
+        upper: ``(N,)`` bool, the upper half of it where both are there.
+        gain: ``(N, 3)`` of red, green, blue.
+        contrast, saturation: ``(N,)`` factors.
+    """
+
+    angle: Tensor
+    zoom: Tensor
+    shift: Tensor
+    flip: Tensor
+    half: Tensor
+    upper: Tensor
+    gain: Tensor
+    contrast: Tensor
+    saturation: Tensor
+
+    def take(self, share: slice) -> Changes:
+        """Those of some of the people."""
+        return Changes(**{field.name: getattr(self, field.name)[share] for field in dataclasses.fields(self)})
+
+    def to(self, device: torch.device) -> Changes:
+        """The same on another device."""
+        return Changes(**{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)})
 
 
-def _crops_digest(dataset: PoseDataset, metadata: PoseMetadata, shape: tuple[int, ...]) -> str:
-    """SHA-256 over everything that decides a canvas, but for what is in the image files."""
-    content = {
-        "people": [[str(person.image_path), [float(side) for side in person.box]] for person in dataset.people],
-        "aspect": [metadata.input_width, metadata.input_height],
-        "padding": metadata.box_padding * MARGIN,
-        "shape": shape,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def draw_changes(augmentation: Augmentation, count: int, generator: torch.Generator | None) -> Changes:
+    """Random changes of ``count`` people, on the CPU, whatever device the images are on."""
+
+    def uniform(spread: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1) * spread
+
+    def chance(probability: float) -> Tensor:
+        return torch.rand(count, generator=generator) < probability
+
+    return Changes(
+        angle=uniform(math.radians(augmentation.rotation)),
+        zoom=torch.exp(uniform(math.log1p(augmentation.scale))),
+        shift=uniform(augmentation.shift, 2),
+        flip=chance(augmentation.flip),
+        half=chance(augmentation.half_body),
+        upper=chance(0.5),
+        gain=(1 + uniform(augmentation.brightness, 1)) * (1 + uniform(augmentation.colour, 3)),
+        contrast=1 + uniform(augmentation.contrast),
+        saturation=1 + uniform(augmentation.saturation),
+    )
 
 
-def _load_canvases(cache: Path, key: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The canvases kept for ``key``; None where there are none, or they cannot be read."""
-    try:
-        if _digest_path(cache).read_text(encoding="utf-8").strip() != key:
-            return None
-        canvases = np.load(cache)
-    except (OSError, ValueError, EOFError):
-        return None
-    if not isinstance(canvases, np.ndarray) or canvases.shape != shape or canvases.dtype != np.uint8:
-        return None
-    return canvases
+def upper_body(keypoints: KeypointSet) -> Tensor:
+    """bool ``(K,)``: False for pelvis, hips, knees and ankles, by their names."""
+    return torch.tensor([not name.endswith(_LOWER_BODY) for name in keypoints.keypoints])
 
 
-class CropCache:
-    """All people of a data set as canvases ``(P, H, W, 3)`` with their joints in canvas pixels."""
+def half_body_boxes(
+    points: Tensor, visible: Tensor, upper_joints: Tensor, want_upper: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes around half a body each: centre ``(N, 2)``, width and height ``(N, 2)``, and whether there is one ``(N,)``.
 
-    def __init__(
-        self, canvases: NDArray[np.uint8], points: NDArray[np.float32], visible: NDArray[np.bool_], *, padding: float
-    ) -> None:
-        self.canvases = torch.from_numpy(canvases)
-        self.points = torch.from_numpy(points)
-        self.visible = torch.from_numpy(visible)
-        self.padding = padding
+    As HRNet's ``half_body_transform``: the wanted half where it has more than two labelled joints, else the other.
+    """
+    upper, lower = visible & upper_joints, visible & ~upper_joints
+    enough_upper, enough_lower = (half.sum(dim=1) >= _HALF_BODY_LEAST for half in (upper, lower))
+    take_upper = torch.where(want_upper, enough_upper, ~enough_lower)
+    chosen = torch.where(take_upper[:, None], upper, lower)[..., None]
+    low = points.masked_fill(~chosen, math.inf).amin(dim=1)
+    high = points.masked_fill(~chosen, -math.inf).amax(dim=1)
+    exists = enough_upper | enough_lower
+    return (low + high) / 2, high - low, exists
 
-    def __len__(self) -> int:
-        return len(self.canvases)
 
-    @classmethod
-    def build(
-        cls,
-        dataset: PoseDataset,
-        metadata: PoseMetadata,
-        *,
-        canvas_height: int,
-        cache: Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> CropCache:
-        """Decode and crop every person; ``cache`` (an ``.npy`` file) keeps the canvases between runs.
+def transform(
+    canvases: Tensor,
+    points: Tensor,
+    visible: Tensor,
+    size: tuple[int, int],
+    metadata: PoseMetadata,
+    margin: float,
+    augmentation: Augmentation | None = None,
+    changes: Changes | None = None,
+) -> Batch:
+    """Canvases uint8 ``(N, H, W, 3)`` and joints in their pixels to a batch at ``size`` (height, width).
 
-        Beside it, a ``.sha256`` file says of which crops they are; the canvases of others are not used.
-        """
-        aspect = metadata.input_width / metadata.input_height
-        height, width = canvas_height, round(canvas_height * aspect)
-        count = len(dataset.people)
-        shape = (count, height, width, 3)
-        key = _crops_digest(dataset, metadata, shape)
-        cached = _load_canvases(cache, key, shape) if cache is not None else None
-        canvases = cached if cached is not None else np.empty(shape, np.uint8)
-        points = np.empty((count, len(dataset.keypoints), 2), np.float32)
-        visible = np.empty((count, len(dataset.keypoints)), np.bool_)
-        for i, person in enumerate(dataset.people):
-            crop = box_to_crop(person.box, aspect, metadata.box_padding * MARGIN)
-            if cached is None:
-                canvases[i] = crop_image(read_image(person.image_path), crop, height, width)
-            points[i] = crop.to_input(person.keypoints, (height, width))
-            visible[i] = person.visible
-            if progress is not None:
-                progress(i + 1, count)
-        if cache is not None and cached is None:
-            # The old digest goes first: a run killed between the two files must not leave a pair that disagrees.
-            with atomic_path(cache) as temporary:
-                with temporary.open("wb") as file:
-                    np.save(file, canvases)
-                _digest_path(cache).unlink(missing_ok=True)
-            write_text(_digest_path(cache), key + "\n")
-        return cls(canvases, points, visible, padding=metadata.box_padding)
-
-    def batch(
-        self,
-        indices: Tensor,
-        size: tuple[int, int],
-        metadata: PoseMetadata,
-        augmentation: Augmentation | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Batch:
-        """Sample people at ``size`` (height, width), augmented where ``augmentation`` is given."""
-        height, width = size
-        count = len(indices)
-        canvas_height, canvas_width = self.canvases.shape[1:3]
-
-        def uniform(spread: float) -> Tensor:
-            return (torch.rand(count, generator=generator) * 2 - 1) * spread
-
-        angle, scale = torch.zeros(count), torch.ones(count)
-        shift, flip = torch.zeros(count, 2), torch.zeros(count, dtype=torch.bool)
-        if augmentation is not None:
-            angle = uniform(math.radians(augmentation.rotation))
-            scale = torch.exp(uniform(math.log1p(augmentation.scale)))
-            shift = torch.stack([uniform(augmentation.shift * width), uniform(augmentation.shift * height)], dim=1)
-            flip = torch.rand(count, generator=generator) < augmentation.flip
-
-        # Input pixel p -> canvas pixel: center_c + R * (p - center - shift), mirrored first where flipped.
-        ratio = scale * (canvas_height / MARGIN / height)
-        cos, sin = angle.cos() * ratio, angle.sin() * ratio
-        matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-        center = torch.tensor([width / 2, height / 2])
-        canvas_center = torch.tensor([canvas_width / 2, canvas_height / 2])
-
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        grid = torch.stack([x, y], dim=-1).float().expand(count, -1, -1, -1).clone()
-        grid[flip, ..., 0] = width - 1 - grid[flip, ..., 0]
-        source = torch.einsum("nij,nhwj->nhwi", matrix, grid - center - shift[:, None, None]) + canvas_center
-        size_xy = torch.tensor([canvas_width, canvas_height])
-        canvases = self.canvases[indices].permute(0, 3, 1, 2).float()
-        images = F.grid_sample(canvases, (2 * source + 1) / size_xy - 1, mode="bilinear", align_corners=False)
-
-        inverse = torch.linalg.inv(matrix)
-        points = torch.einsum("nij,nkj->nki", inverse, self.points[indices] - canvas_center) + center + shift[:, None]
-        visible = self.visible[indices]
-        points[flip, :, 0] = width - 1 - points[flip, :, 0]
-        order = torch.arange(points.shape[1])
-        for a, b in metadata.keypoints.flip_pairs:
-            order[a], order[b] = b, a
-        points[flip] = points[flip][:, order]
-        visible = torch.where(flip[:, None], visible[:, order], visible)
-        limit = torch.tensor([width - 1, height - 1])
-        visible = visible & (points >= 0).all(dim=2) & (points <= limit).all(dim=2)
-
-        if augmentation is not None:
-            gain = (1 + uniform(augmentation.brightness))[:, None] * (
-                1 + torch.stack([uniform(augmentation.colour) for _ in range(3)], dim=1)
+    Without ``changes`` the middle of the canvas, its height over ``margin`` high, is what is seen.
+    """
+    device = canvases.device
+    height, width = size
+    count, (canvas_height, canvas_width) = len(canvases), canvases.shape[1:3]
+    ratio = torch.full((count,), canvas_height / margin / height, device=device)
+    middle = torch.tensor([canvas_width / 2, canvas_height / 2], device=device).expand(count, 2)
+    center = torch.tensor([width / 2, height / 2], device=device).expand(count, 2)
+    angle = torch.zeros(count, device=device)
+    flip = torch.zeros(count, dtype=torch.bool, device=device)
+    if augmentation is not None and changes is not None:
+        changes = changes.to(device)
+        angle, flip = changes.angle, changes.flip
+        if augmentation.half_body:
+            box_center, box, exists = half_body_boxes(
+                points, visible, upper_body(metadata.keypoints).to(device), changes.upper
             )
-            images = (images * gain[:, :, None, None]).clamp(0, 255)
-        mean, std = torch.tensor(metadata.mean), torch.tensor(metadata.std)
-        images = (images / 255 - mean[:, None, None]) / std[:, None, None]
-        return Batch(images, points, visible)
+            half = changes.half & exists & (visible.sum(dim=1) > augmentation.half_body_joints)
+            side = torch.maximum(box[:, 0] / width, box[:, 1] / height) * HALF_BODY_PADDING
+            middle = torch.where(half[:, None], box_center, middle)
+            # Joints that lie in one spot would be magnified without end.
+            ratio = torch.where(half, side.clamp_min(1.0 / height), ratio)
+        ratio = ratio * changes.zoom
+        center = center + changes.shift * torch.tensor([width, height], device=device)
+
+    # Input pixel p -> canvas pixel: middle + R * (p - center), mirrored first where flipped.
+    cos, sin = angle.cos() * ratio, angle.sin() * ratio
+    matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
+        indexing="ij",
+    )
+    columns = torch.where(flip[:, None, None], width - 1 - x, x)
+    grid = torch.stack([columns, y.expand(count, -1, -1)], dim=-1) - center[:, None, None]
+    source = torch.einsum("nij,nhwj->nhwi", matrix, grid) + middle[:, None, None]
+    size_xy = torch.tensor([canvas_width, canvas_height], device=device)
+    images = F.grid_sample(
+        canvases.permute(0, 3, 1, 2).float(), (2 * source + 1) / size_xy - 1, mode="bilinear", align_corners=False
+    )
+
+    points = torch.einsum("nij,nkj->nki", torch.linalg.inv(matrix), points - middle[:, None]) + center[:, None]
+    points, visible = _mirror(points, visible, flip, width, metadata.keypoints)
+    limit = torch.tensor([width - 1, height - 1], device=device)
+    visible = visible & (points >= 0).all(dim=2) & (points <= limit).all(dim=2)
+
+    if augmentation is not None and changes is not None:
+        images = _recolour(images, augmentation, changes)
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (metadata.mean, metadata.std))
+    return Batch((images / 255 - mean) / std, points, visible)
+
+
+def _mirror(points: Tensor, visible: Tensor, flip: Tensor, width: int, keypoints: KeypointSet) -> tuple[Tensor, Tensor]:
+    """Joints of mirrored people: x from the other side, left and right exchanged."""
+    order = torch.arange(points.shape[1], device=points.device)
+    for a, b in keypoints.flip_pairs:
+        order[a], order[b] = b, a
+    mirrored = points[:, order]
+    mirrored = torch.stack([width - 1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
+    return (
+        torch.where(flip[:, None, None], mirrored, points),
+        torch.where(flip[:, None], visible[:, order], visible),
+    )
+
+
+def _recolour(images: Tensor, augmentation: Augmentation, changes: Changes) -> Tensor:
+    """Change ``(N, 3, H, W)`` in 0..255; what is switched off costs nothing."""
+    images = images * changes.gain[:, :, None, None]
+    if augmentation.contrast or augmentation.saturation:
+        grey = (images * torch.tensor(_LUMA, device=images.device)[:, None, None]).sum(dim=1, keepdim=True)
+        if augmentation.saturation:
+            images = grey + (images - grey) * changes.saturation[:, None, None, None]
+        if augmentation.contrast:
+            mean = grey.mean(dim=(2, 3), keepdim=True)
+            images = mean + (images - mean) * changes.contrast[:, None, None, None]
+    return images.clamp(0, 255)
