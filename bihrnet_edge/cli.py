@@ -273,11 +273,22 @@ def train(
         int,
         typer.Option(min=1, help="Machines; start the command on each, with MASTER_ADDR, MASTER_PORT, NODE_RANK set."),
     ] = 1,
+    save_every: Annotated[
+        float, typer.Option(min=0.0, help="Seconds between two states; at most that much is lost when it is stopped.")
+    ] = 120.0,
 ) -> None:
     """Train by a recipe; stopped and started again on the same folder it resumes."""
     from bihrnet_edge.training.command import run_recipe
 
-    checkpoint = run_recipe(recipe, out, threads=threads, accelerator=accelerator.value, devices=devices, nodes=nodes)
+    checkpoint = run_recipe(
+        recipe,
+        out,
+        threads=threads,
+        accelerator=accelerator.value,
+        devices=devices,
+        nodes=nodes,
+        save_seconds=save_every,
+    )
     if checkpoint is not None:
         typer.echo(str(checkpoint))
 

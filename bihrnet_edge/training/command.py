@@ -34,6 +34,7 @@ def run_recipe(
     accelerator: Literal["auto", "cpu", "cuda"] = "auto",
     devices: int = 1,
     nodes: int = 1,
+    save_seconds: float = 120.0,
 ) -> Path | None:
     """Train or resume; returns the final checkpoint's path, None in all processes but the first.
 
@@ -43,6 +44,7 @@ def run_recipe(
         source: a recipe's path, or the name of a bundled one.
         folder: of the run.
         threads: of each process; its part of the cores unless given.
+        save_seconds: as in :class:`bihrnet_edge.training.trainer.Trainer`.
         accelerator, devices, nodes: as in :func:`bihrnet_edge.training.processes.make_fabric`.
     """
     import torch
@@ -70,5 +72,5 @@ def run_recipe(
             text = "  ".join(f"{_LABELS.get(name, name)} {value:.3g}" for name, value in figures.items())
             progress.update(tasks[phase], completed=step, figures=text)  # type: ignore[arg-type]
 
-        Trainer(recipe, folder, train, val, show, fabric=fabric).run()
+        Trainer(recipe, folder, train, val, show, fabric=fabric, save_seconds=save_seconds).run()
     return folder / f"{recipe.name}.pt" if first else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -16,6 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.training.recipe import Precision
 
+#: Torch renamed what says that processes keep their own buffers in 2.13.
+_OWN_STATISTICS: dict[str, Any] = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
 Accelerator = Literal["auto", "cpu", "cuda"]
 
 
@@ -39,10 +45,7 @@ def make_fabric(
     strategy: DDPStrategy | str = "auto"
     if devices * nodes > 1:
         # BatchNorm statistics stay each process' own during an epoch and are averaged at its end.
-        # torch renamed what says so in 2.13.
-        renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-        switch = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
-        strategy = DDPStrategy(gradient_as_bucket_view=True, **switch)
+        strategy = DDPStrategy(gradient_as_bucket_view=True, **_OWN_STATISTICS)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
     return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
 

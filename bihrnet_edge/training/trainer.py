@@ -16,6 +16,7 @@ from bihrnet_edge.files import make_folder
 from bihrnet_edge.model.checkpoint import Checkpoint, save_checkpoint
 from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.model.hrnet import BiHRNet
+from bihrnet_edge.model.packing import COUNTER
 from bihrnet_edge.model.statistics import reestimate_batchnorm
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.training.log import Meter, RunLog
@@ -123,7 +124,7 @@ class Trainer:
         return Checkpoint(
             phase_metadata(self.recipe, phase, self.keypoints, name),
             phase_config(self.recipe, phase, len(self.keypoints)),
-            dict(weights),
+            {name: tensor for name, tensor in weights.items() if not name.endswith(COUNTER)},
         )
 
     def _start(self, index: int, state: RunState) -> Start:

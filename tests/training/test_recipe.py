@@ -8,7 +8,7 @@ import yaml
 
 import bihrnet_edge.training
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.training.recipe import load_recipe
+from bihrnet_edge.training.recipe import bundled_recipes, load_recipe
 
 GOOD: dict[str, Any] = {
     "name": "r",
@@ -22,6 +22,8 @@ GOOD: dict[str, Any] = {
         {"name": "b", "network": "binary", "size": [96, 96], "epochs": 1, "losses": {"teacher_kl": 1}, "teacher": "a"},
     ],
 }  # fmt: skip
+
+BINARY: dict[str, Any] = GOOD["phases"][0] | {"name": "b", "network": "binary"}
 
 
 def _write(folder: Path, content: Any) -> Path:
@@ -59,7 +61,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ({"phases": [GOOD["phases"][0] | {"network": "ternary"}]}, "ternary"),
         ({"phases": [GOOD["phases"][0] | {"losses": {"teacher_kl": 1}}]}, "teacher"),
         ({"phases": [GOOD["phases"][0], GOOD["phases"][0]]}, "distinct"),
-        ({"phases": [GOOD["phases"][1], GOOD["phases"][0]]}, "earlier phase"),
+        ({"phases": [BINARY | {"losses": {"teacher_kl": 1}, "teacher": "c"}, BINARY | {"name": "c"}]}, "earlier phase"),
         ({"phases": [GOOD["phases"][0], GOOD["phases"][1] | {"size": [64, 32]}]}, "'b' has another aspect"),
         ({"phases": [GOOD["phases"][0] | {"network": "binary-activations"}]}, "last phase 'a'"),
         ({"name": "../r"}, "'../r' becomes a file's name"),
@@ -90,6 +92,32 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ({"phases": [GOOD["phases"][0] | {"warmup": 1}]}, "warmup"),
         ({"phases": [GOOD["phases"][0] | {"warmup": -0.1}]}, "warmup"),
         ({"phases": [GOOD["phases"][0] | {"learning_rate": float("nan")}]}, "learning_rate"),
+        ({"phases": [GOOD["phases"][0] | {"schedule": "linear"}]}, "schedule is 'linear'"),
+        ({"phases": [GOOD["phases"][0] | {"schedule": "step"}]}, "milestones"),
+        ({"phases": [GOOD["phases"][0] | {"milestones": [1], "epochs": 3}]}, "milestones"),
+        ({"phases": [GOOD["phases"][0] | {"schedule": "step", "milestones": [1], "epochs": 1}]}, "milestones is"),
+        ({"phases": [GOOD["phases"][0] | {"schedule": "step", "milestones": 1}]}, "milestones is 1"),
+        ({"phases": [GOOD["phases"][0] | {"gamma": 0}]}, "gamma"),
+        ({"phases": [GOOD["phases"][0] | {"gradient_clip": -1}]}, "gradient_clip"),
+        ({"phases": [GOOD["phases"][0] | {"gradient_clip": "off"}]}, "gradient_clip"),
+        ({"phases": [GOOD["phases"][0] | {"ema_decay": 1}]}, "ema_decay"),
+        ({"phases": [GOOD["phases"][0] | {"temperature": 0}]}, "temperature"),
+        ({"phases": [GOOD["phases"][0] | {"early_stopping": 1.5}]}, "early_stopping"),
+        ({"phases": [GOOD["phases"][0] | {"early_stopping": 1}]}, "early_stopping of phase 'a' needs tuning_share"),
+        ({"phases": [GOOD["phases"][0] | {"losses": {"feature": 1}}]}, "feature needs the key 'teacher'"),
+        ({"phases": [GOOD["phases"][0] | {"exact": 1}]}, "exact is 1"),
+        ({"phases": [GOOD["phases"][0] | {"exact": True}]}, "exact is true"),
+        ({"phases": [GOOD["phases"][0], BINARY | {"exact": True}]}, "exact phase 'b' needs a binary phase"),
+        ({"phases": [BINARY, BINARY | {"name": "c", "exact": True}, BINARY | {"name": "d"}]}, "exact: true"),
+        ({"phases": [BINARY, GOOD["phases"][0]]}, "network of phase 'a' is twin after binary"),
+        ({"phases": [GOOD["phases"][0] | {"init": "none.pt"}]}, "init of phase 'a' is 'none.pt'"),
+        ({"phases": [GOOD["phases"][0] | {"init": 1}]}, "init is 1"),
+        ({"phases": [GOOD["phases"][0], GOOD["phases"][1] | {"teacher": "none.pt"}]}, "teacher of phase 'b'"),
+        ({"tuning_share": 1}, "tuning_share"),
+        ({"tuning_share": "a tenth"}, "tuning_share"),
+        ({"precision": 16}, "precision is 16"),
+        ({"augmentation": {"flip": 1.5}}, "augmentation flip"),
+        ({"augmentation": {"half_body": 2}}, "augmentation half_body"),
     ],
 )
 def test_errors_name_the_key(tmp_path: Path, change: dict[str, Any], named: str) -> None:
@@ -133,3 +161,22 @@ def test_bundled_recipes_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert recipes
     for path in recipes:
         assert load_recipe(path).train_images.is_relative_to(tmp_path)
+
+
+def test_a_bundled_recipe_goes_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIHRNET_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert "lsp-small" in bundled_recipes()
+    assert load_recipe("lsp-small").name == "bihrnet-small-lsp"
+    with pytest.raises(UserError, match=r"one of the bundled .*lsp-small"):
+        load_recipe("lsp-smal")
+
+
+def test_checkpoints_are_named_by_path_or_bundled_name(tmp_path: Path) -> None:
+    (tmp_path / "start.pt").write_bytes(b"")
+    phases = [GOOD["phases"][0] | {"init": "start.pt"}, GOOD["phases"][1] | {"teacher": "bihrnet-small-lsp"}]
+    recipe = load_recipe(_write(tmp_path, GOOD | {"phases": phases}))
+    assert recipe.phases[0].init == str(tmp_path / "start.pt")
+    assert recipe.phases[1].teacher == "bihrnet-small-lsp"
+    phases[1]["teacher"] = "start.pt"
+    assert load_recipe(_write(tmp_path, GOOD | {"phases": phases})).phases[1].teacher == str(tmp_path / "start.pt")

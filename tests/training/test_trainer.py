@@ -1,4 +1,4 @@
-"""Training on a toy: two coloured discs whose centres are the joints."""
+"""Training on the toy: phases, resuming, what a run leaves."""
 
 from __future__ import annotations
 
@@ -6,47 +6,30 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
-from rich.progress import Progress, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.progress import TextColumn
+from torch import nn
 
 from bihrnet_edge.data.dataset import PoseDataset
-from bihrnet_edge.data.person import Person
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.model.checkpoint import load_checkpoint
 from bihrnet_edge.model.exact import make_exact
-from bihrnet_edge.pose.crop import box_to_crop, crop_image, read_image
 from bihrnet_edge.pose.keypoints import KeypointSet
-from bihrnet_edge.pose.metadata import PoseMetadata
-from bihrnet_edge.training import augment
-from bihrnet_edge.training.augment import MARGIN, Augmentation, CropCache
+from bihrnet_edge.training.augment import Augmentation
 from bihrnet_edge.training.command import progress_columns
-from bihrnet_edge.training.recipe import Phase, Recipe
-from bihrnet_edge.training.trainer import Trainer, _State
+from bihrnet_edge.training.networks import Start, phase_metadata, phase_network
+from bihrnet_edge.training.people import People, tuning_split
+from bihrnet_edge.training.phase import Phase
+from bihrnet_edge.training.processes import make_fabric
+from bihrnet_edge.training.recipe import Recipe
+from bihrnet_edge.training.state import RunState
+from bihrnet_edge.training.trainer import Progress, Trainer
 
-JOINTS = KeypointSet("toy", ("right_shoulder", "left_hip", "left_shoulder"))
-COLOURS = ("red", "lime", "blue")
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> PoseDataset:
-    folder = tmp_path_factory.mktemp("toy")
-    rng = np.random.default_rng(0)
-    people = []
-    for i in range(12):
-        image = Image.new("RGB", (80, 80))
-        points = rng.uniform(15, 65, (3, 2))
-        for (x, y), colour in zip(points, COLOURS, strict=True):
-            ImageDraw.Draw(image).ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour)
-        image.save(folder / f"{i}.png")
-        people.append(
-            Person(folder / f"{i}.png", i, i, (8.0, 8.0, 64.0, 64.0), points.astype(np.float32), np.ones(3, bool))
-        )
-    return PoseDataset("toy", JOINTS, people, {})
+JOINTS = ("right_shoulder", "left_hip", "left_shoulder")
 
 
 def _recipe(**phase: object) -> Recipe:
@@ -67,12 +50,30 @@ def _assert_same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -
         assert torch.equal(tensor, b[name]), name
 
 
-@pytest.mark.slow
-def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Path) -> None:
-    torch.manual_seed(123)  # the run must not depend on this
-    whole = Trainer(_recipe(), tmp_path / "whole", toy, toy).run()
+def _log(folder: Path) -> list[dict[str, Any]]:
+    """The log without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("images_per_second", "data_share")} for line in lines]
 
-    def kill_at(phase: str, at: int) -> object:
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everything", [False, True])
+def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Path, everything: bool) -> None:
+    recipe = _recipe()
+    kills = [("twin", 5), ("bits", 4)]
+    if everything:
+        recipe = _recipe(ema_decay=0.9, early_stopping=1, epochs=4, batch=3)
+        exact = dataclasses.replace(recipe.phases[1], name="exact", exact=True, ema_decay=0.5, batch=3)
+        bits = dataclasses.replace(
+            recipe.phases[1], ema_decay=0.9, losses={"mse": 1.0, "feature": 0.5}, schedule="step", milestones=(1,)
+        )
+        recipe = dataclasses.replace(recipe, phases=(recipe.phases[0], bits, exact), tuning_share=0.3)
+        kills = [("twin", 1), ("twin", 3), ("bits", 1), ("exact", 2)]
+
+    torch.manual_seed(123)  # the run must not depend on this
+    whole = Trainer(recipe, tmp_path / "whole", toy, toy).run()
+
+    def kill_at(phase: str, at: int) -> Progress:
         def progress(name: str, step: int, steps: int, figures: dict[str, float]) -> None:
             if (name, step) == (phase, at):
                 raise _KilledError
@@ -80,29 +81,62 @@ def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Pa
         return progress
 
     torch.manual_seed(321)
-    for phase, at in (("twin", 5), ("bits", 4)):
+    for phase, at in kills:
         with pytest.raises(_KilledError):
-            Trainer(_recipe(), tmp_path / "parts", toy, toy, kill_at(phase, at), save_seconds=0).run()  # type: ignore[arg-type]
-    parts = Trainer(_recipe(), tmp_path / "parts", toy, toy).run()
+            Trainer(recipe, tmp_path / "parts", toy, toy, kill_at(phase, at), save_seconds=0).run()
+    parts = Trainer(recipe, tmp_path / "parts", toy, toy).run()
     assert whole.config.integer_stem
     _assert_same(whole.state, parts.state)
     packed = load_checkpoint(tmp_path / "parts" / "toy.pt")
     assert packed.config.integer_stem
-    assert packed.metadata.keypoints == JOINTS
+    assert packed.metadata.keypoints.keypoints == JOINTS
     _assert_same(packed.state, whole.state)
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert [(e["event"], e["phase"]) for e in lines].count(("epoch", "twin")) == 3
+    lines = _log(tmp_path / "whole")
+    assert lines == _log(tmp_path / "parts")
     assert all(0 <= e["val_pck"] <= 100 for e in lines)
+    assert ("tuning_pck" in lines[0]) == everything
+    if not everything:
+        assert [(e["event"], e["phase"]) for e in lines].count(("epoch", "twin")) == 3
+    assert lines[-1]["event"] == "final"
+    # Run once more on a folder that is finished: nothing is trained, nothing is logged twice.
+    _assert_same(Trainer(recipe, tmp_path / "parts", toy, toy).run().state, whole.state)
+    assert lines == _log(tmp_path / "parts")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_fifty_losses(toy: PoseDataset, tmp_path: Path) -> None:
+    recipe = _recipe(epochs=17)
+    recipe = dataclasses.replace(recipe, phases=recipe.phases[:1])
+
+    def losses(folder: str, seed: int, steps: int = 51) -> list[float]:
+        curve: list[float] = []
+
+        def keep(name: str, step: int, steps: int, figures: dict[str, float]) -> None:
+            if name == "twin":
+                curve.append(figures["target_kl"])
+                if len(curve) == steps:
+                    raise _KilledError
+
+        with pytest.raises(_KilledError):
+            Trainer(dataclasses.replace(recipe, seed=seed), tmp_path / folder, toy, toy, keep).run()
+        return curve
+
+    torch.manual_seed(1)
+    first = losses("a", 7)
+    torch.manual_seed(2)
+    assert first == losses("b", 7)
+    assert len(first) == 51
+    assert first[:2] != losses("c", 8, 2)
 
 
 @pytest.mark.slow
 def test_loss_falls_and_the_toy_is_learnt(toy: PoseDataset, tmp_path: Path) -> None:
     recipe = _recipe(epochs=14, learning_rate=1e-2, losses={"target_kl": 1.0}, size=(64, 64))
     recipe = dataclasses.replace(
-        recipe, phases=recipe.phases[:1], augmentation=Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        recipe, phases=recipe.phases[:1], augmentation=Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 8, 0.0, 0.0)
     )
     Trainer(recipe, tmp_path, toy, toy).run()
-    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    entries = [entry for entry in _log(tmp_path) if entry["event"] == "epoch"]
     # The logged loss is a running average over about 50 steps, of which this run has 42.
     assert entries[-1]["losses"]["target_kl"] < 0.7 * entries[0]["losses"]["target_kl"]
     assert entries[0]["val_pck"] < 30
@@ -127,8 +161,8 @@ def test_a_folder_of_another_run_is_refused(toy: PoseDataset, tmp_path: Path) ->
         Trainer(recipe, tmp_path, toy, toy).run()
 
 
-def _untrained(trainer: Trainer, phase: Phase, state: _State) -> dict[str, torch.Tensor]:
-    return trainer._network(phase.network, state.model).state_dict()
+def _untrained(trainer: Trainer, phase: Phase, state: RunState, start: Start) -> dict[str, torch.Tensor]:
+    return phase_network(trainer.recipe, phase, len(JOINTS), start.weights).state_dict()
 
 
 def test_files_of_a_run(toy: PoseDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +198,14 @@ def test_a_real_valued_last_phase_is_saved_plain(
 
 def test_any_seed_makes_steps(toy: PoseDataset, tmp_path: Path) -> None:
     trainer = Trainer(_recipe(), tmp_path, toy, toy)
-    phase = trainer.recipe.phases[0]
-    orders = [torch.cat([i for _, i in trainer._steps(phase, seed, 3, 0)]).tolist() for seed in (2**70 + 1, 2**80)]
+    phase, people = trainer.recipe.phases[0], trainer.people
+    orders = [torch.cat([i for _, i in people.steps(phase, seed, 0)]).tolist() for seed in (2**70 + 1, 2**80)]
     assert sorted(orders[0]) == sorted([*range(12)] * phase.epochs)
     assert orders[0] != orders[1]
-    assert len(list(trainer._plain_batches(phase, trainer._metadata(phase), 2**70))) == 3
+    rest = torch.cat([i for _, i in people.steps(phase, 2**80, 5)]).tolist()
+    assert rest == orders[1][5 * phase.batch :]
+    metadata = phase_metadata(trainer.recipe, phase, toy.keypoints)
+    assert len(list(people.plain_images(phase, metadata, 2**70, None))) == 3
 
 
 def test_a_changed_recipe_does_not_resume(toy: PoseDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +220,8 @@ def test_a_changed_recipe_does_not_resume(toy: PoseDataset, tmp_path: Path, monk
         ({"augmentation": Augmentation(rotation=1.0)}, toy),
         ({"seed": 1}, toy),
         ({"canvas": 65}, toy),
+        ({"tuning_share": 0.3}, toy),
+        ({"precision": "bf16-mixed"}, toy),
         ({}, renamed),
     ):
         with pytest.raises(UserError, match=r"state\.pt is of recipe 'toy' with another .* remove that file"):
@@ -196,95 +235,56 @@ def test_joints_without_a_torso_are_refused(toy: PoseDataset, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_crop_cache_is_of_its_crops(toy: PoseDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
-
-    def counted(path: Path) -> object:
-        read.append(path)
-        return read_image(path)
-
-    monkeypatch.setattr(augment, "read_image", counted)
-    path, metadata = tmp_path / "crops.npy", PoseMetadata("toy", 64, 64, JOINTS)
-
-    def build(data: PoseDataset, metadata: PoseMetadata, height: int = 64) -> bool:
-        """Whether the images were read; the canvases are as without a cache."""
-        read.clear()
-        canvases = CropCache.build(data, metadata, canvas_height=height, cache=path).canvases
-        fresh = bool(read)
-        assert torch.equal(canvases, CropCache.build(data, metadata, canvas_height=height).canvases)
-        return fresh
-
-    assert build(toy, metadata)
-    assert not build(toy, metadata)
-    moved = dataclasses.replace(toy.people[0], box=(0.0, 0.0, 64.0, 64.0))
-    swapped = dataclasses.replace(toy, people=[*toy.people[1:], toy.people[0]])
-    assert build(dataclasses.replace(toy, people=[moved, *toy.people[1:]]), metadata)
-    assert build(swapped, metadata)
-    assert build(toy, metadata)
-    assert build(toy, dataclasses.replace(metadata, box_padding=1.5))
-    assert build(toy, metadata, 65)
-    assert not build(toy, metadata, 65)
-
-    content = path.read_bytes()
-    for damaged in (content[:-100], content[:20], b"", b"half", b"PK"):
-        path.write_bytes(damaged)
-        assert build(toy, metadata, 65)
-    path.with_suffix(".sha256").unlink()
-    assert build(toy, metadata, 65)
-    assert {p.name for p in tmp_path.iterdir()} == {"crops.npy", "crops.sha256"}
-
-
-def test_a_failed_write_leaves_no_half_cache(toy: PoseDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(file: BinaryIO, canvases: object) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(UserError, match="No space left"):
-        CropCache.build(toy, PoseMetadata("toy", 64, 64, JOINTS), canvas_height=64, cache=tmp_path / "crops.npy")
-    assert not list(tmp_path.iterdir())
-
-
 def test_progress_shows_brackets_as_they_are() -> None:
-    progress = Progress(*progress_columns())
+    progress = RichProgress(*progress_columns())
     progress.add_task("[red]x[/nope]", total=1, figures="[bold]1")
     (task,) = progress.tasks
     shown = [str(column(task)) for column in progress.columns if isinstance(column, TextColumn)]
     assert shown == ["[red]x[/nope]", "0/1", "[bold]1"]
 
 
-def test_unaugmented_batch_equals_the_inference_crop(toy: PoseDataset) -> None:
-    metadata = PoseMetadata("toy", 64, 64, JOINTS, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    cache = CropCache.build(toy, metadata, canvas_height=round(80 * MARGIN))
-    batch = cache.batch(torch.arange(3), (64, 64), metadata)
-    for i, person in enumerate(toy.people[:3]):
-        crop = box_to_crop(person.box, 1.0, metadata.box_padding)
-        image = np.asarray(Image.open(person.image_path))
-        expected = crop_image(image, crop, 64, 64).astype(float) / 255
-        assert np.abs(batch.images[i].permute(1, 2, 0).numpy() - expected).mean() < 0.01
-        assert batch.points[i].numpy() == pytest.approx(crop.to_input(person.keypoints, (64, 64)), abs=1e-3)
+def test_early_stopping_keeps_the_best_epoch(toy: PoseDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured 10, 30, 20, 30, 40: with patience 2 the fourth epoch is the last, and the second is kept."""
+    values = iter([10.0, 30.0, 20.0, 30.0, 40.0, 0.0])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(self: People, model: nn.Module, *unused: object, tuning: bool = False) -> float:
+        if not tuning:
+            return 0.0
+        kept.append({key: value.clone() for key, value in model.state_dict().items()})
+        return next(values)
+
+    monkeypatch.setattr(People, "evaluate", evaluate)
+    recipe = _recipe(epochs=5, early_stopping=2, batch=2)
+    recipe = dataclasses.replace(recipe, phases=recipe.phases[:1], tuning_share=0.3)
+    result = Trainer(recipe, tmp_path, toy, toy).run()
+    assert [e["epoch"] for e in _log(tmp_path) if e["event"] == "epoch"] == [1, 2, 3, 4]
+    weights = {key: value for key, value in result.state.items() if not key.endswith(("mean", "var", "tracked"))}
+    _assert_same(weights, {key: kept[1][key] for key in weights})
+    assert not torch.equal(kept[1]["head.weight"], kept[3]["head.weight"])
 
 
-def test_augmented_joints_stay_on_their_colours(toy: PoseDataset) -> None:
-    """Whatever the rotation, scale, shift and flip: the pixel at a joint has the joint's colour.
+def test_tuning_split_is_by_image(toy: PoseDataset) -> None:
+    people = [dataclasses.replace(p, image_path=Path(f"{i // 3}.png")) for i in range(300) for p in toy.people[:1]]
+    data = dataclasses.replace(toy, people=people)
+    training, tuning = tuning_split(data, 0.2)
+    assert sorted([*training.tolist(), *tuning.tolist()]) == list(range(300))
+    names = [{people[i].image_path.name for i in part.tolist()} for part in (training, tuning)]
+    assert not names[0] & names[1]
+    assert 30 <= len(tuning) <= 90
+    # Another folder, other people before it: an image stays on its side.
+    moved = [dataclasses.replace(p, image_path=Path("/other") / p.image_path) for p in people[150:]]
+    again = tuning_split(dataclasses.replace(toy, people=moved), 0.2)[1]
+    assert (again + 150).tolist() == [i for i in tuning.tolist() if i >= 150]
+    assert len(tuning_split(data, 0.0)[1]) == 0
 
-    A flip turns the right shoulder into the left one, so red and blue swap.
-    """
-    metadata = PoseMetadata("toy", 128, 128, JOINTS, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    cache = CropCache.build(toy, metadata, canvas_height=180)
-    augmentation = Augmentation(rotation=90, scale=0.2, shift=0.1, flip=0.5, brightness=0, colour=0)
-    flipped = checked = 0
-    for seed in range(8):
-        batch = cache.batch(torch.arange(12), (128, 128), metadata, augmentation, torch.Generator().manual_seed(seed))
-        for image, points, visible in zip(batch.images, batch.points, batch.visible, strict=True):
-            colours = []
-            for (x, y), seen in zip(points.round().int().tolist(), visible.tolist(), strict=True):
-                colours.append(int(image[:, y, x].argmax()) if seen and image[:, y, x].max() > 0.5 else -1)
-            assert colours[1] in (1, -1)
-            assert colours[0] in (0, 2, -1)
-            if colours[0] >= 0 and colours[2] >= 0:
-                assert colours[0] + colours[2] == 2 or colours[0] == colours[2]
-                flipped += colours[0] == 2
-                checked += 1
-    assert checked > 20
-    assert 0 < flipped < checked
+
+def test_tuning_share_that_takes_all_is_refused(toy: PoseDataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tuning_share"):
+        Trainer(dataclasses.replace(_recipe(), tuning_share=1e-9), tmp_path, toy, toy)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(toy: PoseDataset, tmp_path: Path) -> None:
+    for batch in (3, 2):
+        with pytest.raises(UserError, match=f"batch {batch} is shared by 2 processes"):
+            Trainer(_recipe(batch=batch), tmp_path, toy, toy, fabric=make_fabric("cpu", 2))
