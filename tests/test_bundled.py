@@ -47,7 +47,7 @@ def test_artifacts_follow_the_checkpoint_on_real_people(exported: Path) -> None:
         assert agreement["keypoints_within_quarter_pixel"] >= 0.99
         assert abs(metrics[key] - metrics["torch"]) <= 0.5
     # Clearly better than the best constant pose, which scores 6.35 on the whole split.
-    assert metrics["torch"] > 10
+    assert metrics["torch"] > 25
 
 
 @pytest.mark.slow
