@@ -71,6 +71,7 @@ def comparisons() -> Iterable[tuple[str, Change, Callable[[Run], bool]]]:
     yield "IR − plain bottleneck, twin", ir, lambda run: run.loss == TWIN and run.bottleneck == "plain"
     yield "MS − basic block, binary", ms, lambda run: factorial(run) and run.block == "basic"
     yield "MS − basic block, twin", ms, lambda run: run.loss == TWIN and run.block == "basic"
+    yield "binary with AWing+KL − twin", with_loss("AWing+KL"), has_loss(TWIN)
     yield "AWing − MSE", with_loss("AWing"), has_loss("MSE")
     yield "AWing+KL − AWing", with_loss("AWing+KL"), has_loss("AWing")
     yield "AWing+KL − MSE", with_loss("AWing+KL"), has_loss("MSE")
