@@ -41,17 +41,27 @@ void TestRepeats(const Kernels& set) {
 
 void TestHalving(const Kernels& set) {
   for (int i = 0; i < 300; ++i) {
-    const int pixels = Random(1, 200);
-    const Input<float> upper(2 * static_cast<size_t>(pixels)), lower(2 * static_cast<size_t>(pixels));
-    for (int p = 0; p < 2 * pixels; ++p) upper[p] = Floats(1)[0], lower[p] = Floats(1)[0];
-    OutputRows rows(1, pixels);
-    set.halve({upper.get(), lower.get(), rows.pointers[0], pixels});
-    bool same = rows.GuardsHold();
-    for (int p = 0; p < pixels; ++p) {
-      volatile float sum = upper[2 * p] + upper[2 * p + 1];  // volatile: each step is rounded on its own
-      sum = sum + lower[2 * p];
-      sum = sum + lower[2 * p + 1];
-      same = same && SameBits(sum * 0.25f, rows.pointers[0][p]);
+    const int pixels = Random(1, 60), rows = Random(1, 5);
+    const int from_pitch = 2 * pixels + Random(0, 5), to_pitch = pixels + Random(0, 3);
+    const size_t size = static_cast<size_t>(2 * rows - 1) * from_pitch + 2 * pixels;
+    const int to_size = (rows - 1) * to_pitch + pixels;
+    const Input<float> from(size);
+    for (size_t k = 0; k < size; ++k) from[k] = Floats(1)[0];
+    OutputRows to(1, to_size);
+    const Rows before(1, to_size);
+    to.Fill(before);
+    set.halve({from.get(), to.pointers[0], pixels, rows, from_pitch, to_pitch});
+    bool same = to.GuardsHold();
+    for (int p = 0; p < to_size; ++p) {
+      const int x = p % to_pitch;
+      const float* upper = from.get() + static_cast<size_t>(p / to_pitch) * 2 * from_pitch + 2 * x;
+      volatile float sum = 0.0f;  // volatile: each step is rounded on its own
+      if (x < pixels) {
+        sum = upper[0] + upper[1];
+        sum = sum + upper[from_pitch];
+        sum = sum + upper[from_pitch + 1];
+      }
+      same = same && SameBits(x < pixels ? sum * 0.25f : before.pointers[0][p], to.pointers[0][p]);
     }
     if (!same) Fail("halving of " + std::to_string(pixels) + " pixels", set.name);
   }

@@ -80,7 +80,7 @@ struct Conv {
 // A convolution of floats whose rows become words as soon as they are there. Where a window reaches past the image,
 // only its taps inside count.
 struct ImageConv {
-  static constexpr int kRunPixels = 64;  // most of a run: what 16 channels of them take stays in L1
+  static constexpr int kRunPixels = 96;  // most of a run: what 16 channels of them take stays in L1
   struct Run {  // pixels of an output row whose windows have the same columns of taps inside the image
     int x = 0;
     int pixels = 0;

@@ -12,7 +12,7 @@ namespace bihrnet {
   void Quantize##Isa(const Quantize&);          \
   void RowsFromNhwc##Isa(const Transpose&);     \
   void SumOf##Isa(const Sum&);                  \
-  void HalveRow##Isa(const Halve&);             \
+  void HalveRows##Isa(const Halve&);            \
   void RepeatRows##Isa(const Repeat&);          \
   void EverySecond##Isa(const Alternate&);      \
   void NhwcFromRows##Isa(const Transpose&);     \
@@ -33,6 +33,13 @@ const Kernels* BuiltAvx2Kernels();
 constexpr int kTriplesPerFlush = 21;
 
 namespace {  // a copy for every unit: each is compiled for its own ISA
+
+// Pixels [first, end) of a halved row.
+inline void HalveRow(const float* upper, const float* lower, float* to, int first, int end) {
+  for (int i = first; i < end; ++i) {
+    to[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * 0.25f;
+  }
+}
 
 // Calls f(from, x, to, count) for what the range has of every image row.
 template <typename F>

@@ -14,7 +14,7 @@ namespace bihrnet {
 
 constexpr int kQuad = 4;          // channels in a nibble, and channels in a kernel call
 constexpr int kLanes = 32;        // pixels in a vector of nibbles; every pixel count is a multiple of it
-constexpr int kTilePixels = 512;  // most pixels of one kernel call: what four channels of them take stays in L1
+constexpr int kTilePixels = 832;  // most pixels of one kernel call: what four channels of them take stays in L1
 
 // Four output channels by up to kTilePixels pixels of a binary convolution. The receptive field is a list of nibbles,
 // taps and planes alike: entry k lies offsets[k] bytes from `signs`. The list is padded to whole triples with
@@ -109,12 +109,14 @@ struct Transpose {
   int pixels;    // any number: an image row
 };
 
-// Half as many pixels as there are in each of two image rows: the mean of four, summed left to right, upper row first.
+// Half as many pixels, and rows, as there are: the mean of four, summed left to right, upper row first.
 struct Halve {
-  const float* upper;  // [2 * pixels]
-  const float* lower;  // [2 * pixels]
-  float* row;          // [pixels]
+  const float* from;  // [2 * rows] rows of 2 * pixels
+  float* to;          // [rows] rows of `pixels`
   int pixels;
+  int rows;
+  int from_pitch;
+  int to_pitch;
 };
 
 // From floats to integers, whole pixels: x = x >= 0 ? x : x * alpha where alpha is given, then the nearest integer,

@@ -56,31 +56,42 @@ inline void EverySecond(const uint8_t* from, uint8_t* to, int count) {
   for (; i < count; ++i) to[i] = from[2 * i];
 }
 
-}  // namespace
+// Four pixels of a halved row.
+inline void HalveFour(const float* upper, const float* lower, float* to) {
+  const __m128 u0 = _mm_loadu_ps(upper), u1 = _mm_loadu_ps(upper + 4);
+  const __m128 l0 = _mm_loadu_ps(lower), l1 = _mm_loadu_ps(lower + 4);
+  const __m128 sum = _mm_add_ps(_mm_add_ps(_mm_add_ps(Even(u0, u1), Odd(u0, u1)), Even(l0, l1)), Odd(l0, l1));
+  _mm_storeu_ps(to, _mm_mul_ps(sum, _mm_set1_ps(0.25f)));
+}
 
-void HalveRowAvx2(const Halve& args) {
+inline void HalveVectors(const float* upper, const float* lower, float* to, int pixels) {
   int i = 0;
-  for (; i + kStep <= args.pixels; i += kStep) {
-    const float* upper = args.upper + 2 * i;
-    const float* lower = args.lower + 2 * i;
-    const __m256 u0 = _mm256_loadu_ps(upper), u1 = _mm256_loadu_ps(upper + 8);
-    const __m256 l0 = _mm256_loadu_ps(lower), l1 = _mm256_loadu_ps(lower + 8);
+  for (; i + kStep <= pixels; i += kStep) {
+    const __m256 u0 = _mm256_loadu_ps(upper + 2 * i), u1 = _mm256_loadu_ps(upper + 2 * i + 8);
+    const __m256 l0 = _mm256_loadu_ps(lower + 2 * i), l1 = _mm256_loadu_ps(lower + 2 * i + 8);
     __m256 sum = _mm256_add_ps(_mm256_shuffle_ps(u0, u1, 0x88), _mm256_shuffle_ps(u0, u1, 0xdd));
     sum = _mm256_add_ps(sum, _mm256_shuffle_ps(l0, l1, 0x88));
     sum = _mm256_add_ps(sum, _mm256_shuffle_ps(l0, l1, 0xdd));
     sum = _mm256_mul_ps(sum, _mm256_set1_ps(0.25f));
     // The shuffles took pairs from each half.
-    _mm256_storeu_ps(args.row + i, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8)));
+    _mm256_storeu_ps(to + i, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8)));
   }
-  for (; i + kStep / 2 <= args.pixels; i += kStep / 2) {
-    const float* upper = args.upper + 2 * i;
-    const float* lower = args.lower + 2 * i;
-    const __m128 u0 = _mm_loadu_ps(upper), u1 = _mm_loadu_ps(upper + 4);
-    const __m128 l0 = _mm_loadu_ps(lower), l1 = _mm_loadu_ps(lower + 4);
-    const __m128 sum = _mm_add_ps(_mm_add_ps(_mm_add_ps(Even(u0, u1), Odd(u0, u1)), Even(l0, l1)), Odd(l0, l1));
-    _mm_storeu_ps(args.row + i, _mm_mul_ps(sum, _mm_set1_ps(0.25f)));
+  if (i == pixels) return;
+  if (pixels < 4) return HalveRow(upper, lower, to, i, pixels);
+  if (pixels - i >= 4) HalveFour(upper + 2 * i, lower + 2 * i, to + i);
+  // The last four, some of them once more: rows of six pixels are common.
+  const int last = pixels - 4;
+  HalveFour(upper + 2 * last, lower + 2 * last, to + last);
+}
+
+}  // namespace
+
+void HalveRowsAvx2(const Halve& args) {
+  const float* upper = args.from;
+  float* to = args.to;
+  for (int row = 0; row < args.rows; ++row, upper += 2 * args.from_pitch, to += args.to_pitch) {
+    HalveVectors(upper, upper + args.from_pitch, to, args.pixels);
   }
-  if (i < args.pixels) HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
 }
 
 void RepeatRowsAvx2(const Repeat& args) {

@@ -42,17 +42,25 @@ inline void EverySecond(const uint8_t* from, uint8_t* to, int count) {
   for (; i < count; ++i) to[i] = from[2 * i];
 }
 
+inline void HalveVectors(const float* upper, const float* lower, float* to, int pixels) {
+  int i = 0;
+  for (; i + 4 <= pixels; i += 4) {
+    const float32x4x2_t u = vld2q_f32(upper + 2 * i);
+    const float32x4x2_t l = vld2q_f32(lower + 2 * i);
+    const float32x4_t sum = vaddq_f32(vaddq_f32(vaddq_f32(u.val[0], u.val[1]), l.val[0]), l.val[1]);
+    vst1q_f32(to + i, vmulq_n_f32(sum, 0.25f));
+  }
+  HalveRow(upper, lower, to, i, pixels);
+}
+
 }  // namespace
 
-void HalveRowNeon(const Halve& args) {
-  int i = 0;
-  for (; i + 4 <= args.pixels; i += 4) {
-    const float32x4x2_t upper = vld2q_f32(args.upper + 2 * i);
-    const float32x4x2_t lower = vld2q_f32(args.lower + 2 * i);
-    const float32x4_t sum = vaddq_f32(vaddq_f32(vaddq_f32(upper.val[0], upper.val[1]), lower.val[0]), lower.val[1]);
-    vst1q_f32(args.row + i, vmulq_n_f32(sum, 0.25f));
+void HalveRowsNeon(const Halve& args) {
+  const float* upper = args.from;
+  float* to = args.to;
+  for (int row = 0; row < args.rows; ++row, upper += 2 * args.from_pitch, to += args.to_pitch) {
+    HalveVectors(upper, upper + args.from_pitch, to, args.pixels);
   }
-  if (i < args.pixels) HalveRowScalar({args.upper + 2 * i, args.lower + 2 * i, args.row + i, args.pixels - i});
 }
 
 void RepeatRowsNeon(const Repeat& args) {

@@ -2,11 +2,11 @@
 
 namespace bihrnet {
 
-void HalveRowScalar(const Halve& args) {
-  const float* upper = args.upper;
-  const float* lower = args.lower;
-  for (int i = 0; i < args.pixels; ++i) {
-    args.row[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * 0.25f;
+void HalveRowsScalar(const Halve& args) {
+  const float* upper = args.from;
+  float* to = args.to;
+  for (int row = 0; row < args.rows; ++row, upper += 2 * args.from_pitch, to += args.to_pitch) {
+    HalveRow(upper, upper + args.from_pitch, to, 0, args.pixels);
   }
 }
 

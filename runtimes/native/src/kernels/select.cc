@@ -7,7 +7,7 @@ namespace bihrnet {
 
 const Kernels* ScalarKernels() {
   static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
-                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowScalar,
+                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowsScalar,
                                    EverySecondScalar, RepeatRowsScalar,   SumOfScalar,        WordsFromNhwcScalar,
                                    ConvScalar,        FloatConvScalar};
   return &kSet;
@@ -24,9 +24,9 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {"neon",           BconvNeon,         EpilogueNeon, PointwiseNeon,   QuantizeNeon,
-                                   RowsFromNhwcNeon, NhwcFromRowsNeon,  HalveRowNeon, EverySecondNeon, RepeatRowsNeon,
-                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon,     FloatConvNeon};
+  static constexpr Kernels kSet = {"neon",           BconvNeon,         EpilogueNeon,  PointwiseNeon,   QuantizeNeon,
+                                   RowsFromNhwcNeon, NhwcFromRowsNeon,  HalveRowsNeon, EverySecondNeon, RepeatRowsNeon,
+                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon,      FloatConvNeon};
   return &kSet;
 #else
   return nullptr;

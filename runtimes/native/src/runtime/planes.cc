@@ -125,13 +125,20 @@ void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int
   const bool halves = pool.average && pool.height == 2 && pool.width == 2 && pool.stride_height == 2 &&
                       pool.stride_width == 2 && pool.pad_top == 0 && pool.pad_left == 0 &&
                       source.height == 2 * geometry.height && source.width == 2 * geometry.width;
+  // Whole rows are one call.
+  const int first = pixel / geometry.pitch;
+  const int whole =
+      halves && pixel % geometry.pitch == 0 ? std::clamp(geometry.height - first, 0, pixels / geometry.pitch) : 0;
+  const int done = whole * geometry.pitch;
   for (int c = 0; c < channels; ++c) {
     const float* plane = FloatPlane(step.source, quad * kQuad + c);
-    ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
-      float* row = rows[c] + at;
+    if (whole > 0) {
+      kernels_.halve({plane + 2 * first * source.pitch, rows[c], geometry.width, whole, source.pitch, geometry.pitch});
+    }
+    ForEachRun(geometry, pixel + done, pixels - done, [&](int y, int x, int at, int count) {
+      float* row = rows[c] + done + at;
       if (halves) {
-        const float* upper = plane + 2 * y * source.pitch + 2 * x;
-        kernels_.halve({upper, upper + source.pitch, row, count});
+        kernels_.halve({plane + 2 * y * source.pitch + 2 * x, row, count, 1, source.pitch, geometry.pitch});
       } else {
         for (int i = 0; i < count; ++i) row[i] = PoolWindow(pool, source, plane, y, x + i);
       }
