@@ -100,7 +100,7 @@ def export(
             f"{100 * artifact.agreement.keypoints_within:.1f} %",
             f"{report.latency(artifact):.1f}",
             "-" if artifact.metric is None else f"{artifact.metric:.2f}",
-            "-" if (drop := report.drop(artifact)) is None else f"{drop:+.2f}",
+            report.drop(artifact),
         ]
         for artifact in report.artifacts
     ]
@@ -109,8 +109,8 @@ def export(
     )
     if report.torch_metric is not None:
         compared += f"; torch {report.metric_name} {report.torch_metric:.2f}"
-    columns = ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", "ms", report.metric_name or "metric"]
-    columns.append("drop")
+    metric = report.metric_name or "metric"
+    columns = ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", "ms", metric, "drop, 95 %"]
     compared += f"; ms: one image, {report.threads} threads, this machine"
     print_table(compared, columns, rows)
     typer.echo(f"report: {report.path}")

@@ -5,9 +5,9 @@ A kernel that holds ``+-a`` with one ``a`` an output channel is replaced by cons
     bits (bytes) -> Cast int32 -> Gather bool (table of a byte's 8 bits) -> Reshape (O, I, H, W) -> Where(bit, -a, a)
 
 All inputs are constant, so constant folding, which is part of every level of graph optimisation but "disabled",
-computes the kernel once. ``Where`` only picks, so that it gives the very floats that were there before. Up to it
-everything is a byte a weight or less, which keeps the memory of loading down. How else it can be done, and what was
-measured: docs/decisions/0010-onnx-forms.md.
+computes the kernel once. ``Where`` only picks, so that it gives the very floats that were there before, but for the
+sign of a zero. Up to it everything is a byte a weight or less, which keeps the memory of loading down. How else it can
+be done, and what was measured: docs/decisions/0010-onnx-forms.md.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _expand(
     nodes: list[onnx.NodeProto],
 ) -> None:
     """The constants and operators that give the tensor ``name`` the values of ``kernel``."""
-    negative = np.signbit(kernel).ravel()  # of -0.0 too, where a is 0: the floats stay the same to the bit
+    negative = np.signbit(kernel).ravel()
     for suffix, array in (
         ("bits", np.packbits(negative, bitorder="little")),
         ("shape", np.array(kernel.shape, np.int64)),

@@ -77,9 +77,10 @@ class ExportReport:
             self.latency_ms[key] for key in _RUNNERS.get(artifact.key, (artifact.key,)) if key in self.latency_ms
         )
 
-    def drop(self, artifact: ArtifactReport) -> float | None:
-        """Points of the metric that an artifact loses against torch, None without a check set."""
-        return None if self.torch_metric is None or artifact.metric is None else self.torch_metric - artifact.metric
+    def drop(self, artifact: ArtifactReport) -> str:
+        """Points of the metric that an artifact loses against torch, with their interval; ``-`` without a check set."""
+        drop = self.check.get("drops", {}).get(artifact.key)
+        return "-" if drop is None else f"{drop['value']:.2f} ({drop['low']:.2f} to {drop['high']:.2f})"
 
     @property
     def failure(self) -> str | None:
