@@ -66,6 +66,12 @@ def export(
     max_drop: Annotated[
         float, typer.Option(min=0.0, help="Points of the metric that an artifact may lose; past it, exit code 3.")
     ] = 0.5,
+    onnx_weights: Annotated[
+        str,
+        typer.Option(
+            "--onnx-weights", help="packed: 1-bit kernels are bits that load as floats; plain: floats in the file too."
+        ),
+    ] = "packed",
     preset: PresetOption = None,
 ) -> None:
     """Convert a checkpoint, compare every artifact with it, and write a report.
@@ -74,23 +80,27 @@ def export(
     its check all are kept as ….rejected, and what was there before stays.
     """
     from bihrnet_edge.console import megabytes, print_table, progress_steps
+    from bihrnet_edge.export.onnx_form import onnx_form
     from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
 
+    form = onnx_form(onnx_weights)
     if (check_annotations is None) != (check_images is None):
         raise UserError("--check-annotations and --check-images belong together; give both or neither.")
     check = None
     if check_annotations is not None and check_images is not None:
         check = CheckSet(check_annotations, check_images, check_limit, max_drop)
     with progress_steps() as step:
-        report = export_checkpoint(model, target, out, check=check, preset=preset, step=step)
+        report = export_checkpoint(model, target, out, check=check, preset=preset, onnx=form, step=step)
     rows = [
         [
-            str(artifact.path),
+            f"{artifact.path}" + (f" ({', '.join(artifact.form.values())})" if artifact.form else ""),
             megabytes(artifact.size_bytes),
             f"{artifact.agreement.max_abs_diff:.1e}",
             f"{min(artifact.agreement.correlations):.6f}",
             f"{100 * artifact.agreement.keypoints_within:.1f} %",
+            f"{report.latency(artifact):.1f}",
             "-" if artifact.metric is None else f"{artifact.metric:.2f}",
+            report.drop(artifact),
         ]
         for artifact in report.artifacts
     ]
@@ -99,7 +109,9 @@ def export(
     )
     if report.torch_metric is not None:
         compared += f"; torch {report.metric_name} {report.torch_metric:.2f}"
-    columns = ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", report.metric_name or "metric"]
+    metric = report.metric_name or "metric"
+    columns = ["artifact", "size", "max |diff|", "min corr.", "joints ≤ 0.25 px", "ms", metric, "drop, 95 %"]
+    compared += f"; ms: one image, {report.threads} threads, this machine"
     print_table(compared, columns, rows)
     typer.echo(f"report: {report.path}")
     if report.failure:

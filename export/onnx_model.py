@@ -11,6 +11,7 @@ from torch import nn
 
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.folding import fold
+from bihrnet_edge.export.onnx_form import Weights
 from bihrnet_edge.model.config import INPUT_MULTIPLE
 from bihrnet_edge.model.hrnet import BiHRNet
 from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
@@ -20,13 +21,15 @@ try:
 except ImportError as missing:
     raise UserError("exporting to ONNX needs the package 'onnx'; run: pip install 'bihrnet-edge[export]'.") from missing
 
+from bihrnet_edge.export.onnx_packing import pack_binary_weights
+
 INPUT_NAME = "images"
 OUTPUT_NAME = "heatmaps"
 #: Old enough for every ONNX Runtime since 1.12, new enough for all operators used.
 OPSET = 17
 
 
-def export_onnx(model: BiHRNet, metadata: PoseMetadata) -> bytes:
+def export_onnx(model: BiHRNet, metadata: PoseMetadata, weights: Weights = "packed") -> bytes:
     """An ONNX model with input ``images`` (N, 3, H, W) and output ``heatmaps`` (N, K, H/4, W/4), float32.
 
     The batch N is free, H and W are the metadata's. Signs are a comparison, and weights are constants with
@@ -35,6 +38,8 @@ def export_onnx(model: BiHRNet, metadata: PoseMetadata) -> bytes:
     Args:
         model: the network, binary or the real-valued twin; it is not changed.
         metadata: written to ``metadata_props`` as JSON under ``METADATA_KEY``; names as many keypoints as the model.
+        weights: ``packed`` stores binary kernels as bits (:mod:`bihrnet_edge.export.onnx_packing`); a real-valued
+            model has none, and is the same either way.
 
     Returns:
         The serialised, checked model; the same bytes for the same weights.
@@ -53,6 +58,8 @@ def export_onnx(model: BiHRNet, metadata: PoseMetadata) -> bytes:
             f"{metadata.keypoints.name!r} {len(metadata.keypoints)} joints; give the set that it was trained with."
         )
     proto = onnx.load_model_from_string(trace_to_onnx(fold(model), (3, height, width)))
+    if weights == "packed":
+        pack_binary_weights(proto)
     proto.producer_name, proto.producer_version = "bihrnet-edge", ""
     onnx.helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
     onnx.checker.check_model(proto, full_check=True)

@@ -7,6 +7,7 @@ interrupted export leaves the previous artifacts as they were.
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from bihrnet_edge.calibration.verification import compare_on_images, compare_on_
 from bihrnet_edge.console import Advance, Step, write_json
 from bihrnet_edge.data.dataset import PoseDataset, load_annotations
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.export.onnx_form import OnnxForm
 from bihrnet_edge.export.report import ArtifactReport, ExportReport
 from bihrnet_edge.files import make_folder, sha256, write_bytes
 from bihrnet_edge.metrics.pck import metric_for
@@ -30,6 +32,8 @@ from bihrnet_edge.runtimes.base import Images, Runner
 from bihrnet_edge.runtimes.crops import person_batches
 from bihrnet_edge.runtimes.delegate import find_library
 from bihrnet_edge.runtimes.inspect import inspect_artifact
+from bihrnet_edge.runtimes.onnx_file import load_graph
+from bihrnet_edge.runtimes.onnx_graph import packed_kernels
 from bihrnet_edge.runtimes.registry import open_runner
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 #: Images on which the Keras rebuild is compared as well; it is slow, and only a step towards LCE.
 _LARQ_IMAGES = 4
 _SYNTHETIC_IMAGES = 8
+#: Inferences of which the report gives the median, after one that warms up.
+_TIMED_RUNS = 5
 #: An artifact whose median image correlates less is another network, whatever its accuracy.
 _MIN_CORRELATION = 0.99
 _REJECTED = ".rejected"
@@ -63,7 +69,7 @@ class _Target:
     key: str
     suffix: str
     runtime: str
-    build: Callable[[Checkpoint, BiHRNet, Path, Timed], Runner | None]
+    build: Callable[[Checkpoint, BiHRNet, Path, Timed, OnnxForm], Runner | None]
 
 
 def export_checkpoint(
@@ -73,6 +79,7 @@ def export_checkpoint(
     *,
     check: CheckSet | None = None,
     preset: str | None = None,
+    onnx: OnnxForm | None = None,
     step: Step,
 ) -> ExportReport:
     """Export a checkpoint to every target and write ``NAME.export.json`` beside the artifacts.
@@ -83,6 +90,7 @@ def export_checkpoint(
         out: folder for the artifacts; made where it does not exist.
         check: what to check the accuracy on. Without it heatmaps are compared on synthetic images.
         preset: architecture of a bare ``state_dict``.
+        onnx: what form the ``.onnx`` takes; ``OnnxForm()`` unless given.
         step: shows progress.
 
     Returns:
@@ -119,7 +127,7 @@ def export_checkpoint(
         paths = {target.key: folder / f"{checkpoint.metadata.name}{target.suffix}" for target in chosen}
         larq_agreement = None
         for target in chosen:
-            rebuilt = target.build(checkpoint, network, paths[target.key], timed)
+            rebuilt = target.build(checkpoint, network, paths[target.key], timed, onnx or OnnxForm())
             if rebuilt is not None:
                 with timed("verify_larq", "compare the Larq rebuild with torch"):
                     images = _first_images(checkpoint.metadata, dataset, _LARQ_IMAGES)
@@ -129,6 +137,8 @@ def export_checkpoint(
             runners[_DELEGATE] = stack.enter_context(open_runner(str(paths["lce"]), threads, "litert"))
         with timed("verify", "compare the artifacts with torch") as advance:
             comparison = _compare(reference, runners, checkpoint.metadata, dataset, check, advance)
+        with timed("time", "time the artifacts"):
+            latency_ms = _latencies(runners, _first_images(checkpoint.metadata, dataset, 1))
         stack.close()  # a runtime may keep its file open, which some systems do not rename
         max_drop = check.max_drop if check else None
         failures = {target.key: _judge(target.key, comparison, max_drop) for target in chosen}
@@ -154,6 +164,8 @@ def export_checkpoint(
             comparison.agreements.get(_DELEGATE),
             comparison.metrics.get(_DELEGATE),
             seconds,
+            threads,
+            latency_ms,
         )
         made = folder / "report.json"
         write_json(made, report.to_dict())
@@ -166,6 +178,20 @@ def _first_images(metadata: PoseMetadata, dataset: PoseDataset | None, count: in
         return synthetic_images(metadata, count)
     _, images, _ = next(person_batches(dataset.people[:count], metadata, count))
     return images
+
+
+def _latencies(runners: dict[str, Runner], image: Images) -> dict[str, float]:
+    """Median milliseconds of one image in each runner, the network alone."""
+    medians = {}
+    for key, runner in runners.items():
+        runner.prepare(image)
+        times = []
+        for _ in range(1 + _TIMED_RUNS):
+            started = time.perf_counter()
+            runner.invoke()
+            times.append(time.perf_counter() - started)
+        medians[key] = round(1000 * statistics.median(times[1:]), 3)
+    return medians
 
 
 @contextmanager
@@ -223,6 +249,12 @@ def _judge(key: str, comparison: _Comparison, max_drop: float | None) -> str | N
     return None
 
 
+def _form(made: Path) -> dict[str, str]:
+    """What was chosen, as it came out."""
+    graph = load_graph(made) if made.suffix == ".onnx" else None
+    return {} if graph is None else {"weights": "packed" if packed_kernels(graph)[0] else "plain"}
+
+
 def _describe(
     target: _Target, made: Path, out: Path, suffix: str, comparison: _Comparison, rejected: str | None
 ) -> ArtifactReport:
@@ -231,6 +263,7 @@ def _describe(
         out / f"{made.name}{suffix}",
         made.stat().st_size,
         sha256(made),
+        _form(made),
         inspect_artifact(made).ops or {},
         comparison.agreements[target.key],
         comparison.metrics.get(target.key),
@@ -251,7 +284,7 @@ def _publish(renames: dict[Path, Path]) -> None:
             ) from error
 
 
-def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> Runner:
+def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed, _onnx: OnnxForm) -> Runner:
     from bihrnet_edge.export.larq_runner import LarqRunner
 
     with timed("import_tensorflow", "import TensorFlow"):
@@ -270,11 +303,11 @@ def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Time
     return LarqRunner(traced, metadata)
 
 
-def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed) -> None:
+def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed, onnx: OnnxForm) -> None:
     from bihrnet_edge.export.onnx_model import export_onnx
 
     with timed("export_onnx", "write ONNX"):
-        write_bytes(path, export_onnx(network, checkpoint.metadata))
+        write_bytes(path, export_onnx(network, checkpoint.metadata, onnx.weights))
 
 
 #: Target name to what makes it.

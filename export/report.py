@@ -16,6 +16,9 @@ _PACKAGES = (
     "bihrnet-edge", "torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "onnx", "onnxruntime", "numpy",
 )  # fmt: skip
 
+#: What runs an artifact, where it is not the runner of its own name alone.
+_RUNNERS = {"lce": ("lce", "delegate")}
+
 
 @dataclass(frozen=True)
 class ArtifactReport:
@@ -25,6 +28,7 @@ class ArtifactReport:
         key: ``lce`` or ``onnx``.
         path: where it lies, ``.rejected`` included.
         size_bytes, sha256: of the file.
+        form: what was chosen among an ``.onnx``'s forms, as it came out; empty for the others.
         ops: operators by name.
         agreement: with torch's heatmaps.
         metric: per cent, None without a check set.
@@ -35,6 +39,7 @@ class ArtifactReport:
     path: Path
     size_bytes: int
     sha256: str
+    form: dict[str, str]
     ops: dict[str, int]
     agreement: Agreement
     metric: float | None
@@ -46,7 +51,8 @@ class ExportReport:
     """The whole export; :meth:`to_dict` is what ``NAME.export.json`` holds.
 
     LCE's artifact is judged in LCE's own interpreter; ``delegate_agreement`` and ``delegate_metric`` are what it does
-    in the native delegate, None where this installation has none.
+    in the native delegate, None where this installation has none. ``latency_ms`` is the median of a few inferences
+    of one image on ``threads`` threads of this machine, by the keys of the metrics; ``bench`` measures with more care.
     """
 
     path: Path
@@ -62,6 +68,19 @@ class ExportReport:
     delegate_agreement: Agreement | None
     delegate_metric: float | None
     seconds: dict[str, float]
+    threads: int
+    latency_ms: dict[str, float]
+
+    def latency(self, artifact: ArtifactReport) -> float:
+        """Median milliseconds of an artifact in the fastest runtime that it was compared in."""
+        return min(
+            self.latency_ms[key] for key in _RUNNERS.get(artifact.key, (artifact.key,)) if key in self.latency_ms
+        )
+
+    def drop(self, artifact: ArtifactReport) -> str:
+        """Points of the metric that an artifact loses against torch, with their interval; ``-`` without a check set."""
+        drop = self.check.get("drops", {}).get(artifact.key)
+        return "-" if drop is None else f"{drop['value']:.2f} ({drop['low']:.2f} to {drop['high']:.2f})"
 
     @property
     def failure(self) -> str | None:
@@ -94,12 +113,14 @@ class ExportReport:
                     "file": artifact.path.name,
                     "bytes": artifact.size_bytes,
                     "sha256": artifact.sha256,
+                    "form": artifact.form,
                     "ops": artifact.ops,
                     "agreement": artifact.agreement.to_dict(),
                     "rejected": artifact.rejected,
                 }
                 for artifact in self.artifacts
             },
+            "latency": {"threads": self.threads, "median_ms": self.latency_ms},
             "seconds": self.seconds,
             "versions": _versions(),
         }

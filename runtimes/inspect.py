@@ -118,6 +118,12 @@ def _inspect_onnx(path: Path) -> ArtifactInfo:
             "work is that of the graph as ONNX Runtime simplifies it; convolutions whose weights are +-one value "
             "per output channel count as binary."
         ]
+        packed, stored = onnx_graph.packed_kernels(graph)
+        if packed:
+            notes.append(
+                f"{packed} kernels are stored as bits, {stored:,} bytes in all; ONNX Runtime expands them when it "
+                "loads the file, and the operators that do so are not counted."
+            )
         if open_shapes:
             notes.append(
                 f"{open_shapes} convolutions or products were not counted: their sizes or weights are not in the file."

@@ -11,10 +11,41 @@ from numpy.typing import NDArray
 
 from bihrnet_edge.runtimes.work import Work
 
+#: ``onnx.TensorProto.UINT8``.
+_UINT8 = 2
+
 
 def histogram(model: Any) -> dict[str, int]:
-    """Number of operators by type, most frequent first."""
-    return dict(Counter(node.op_type for node in model.graph.node).most_common())
+    """Number of operators by type, most frequent first, without those that only compute constants."""
+    constant = _computed_constants(model.graph)
+    return dict(Counter(node.op_type for node in model.graph.node if node.output[0] not in constant).most_common())
+
+
+def packed_kernels(model: Any) -> tuple[int, int]:
+    """How many convolutions have a kernel that is computed from constants, and the bytes of those that hold bits."""
+    graph = model.graph
+    constant = _computed_constants(graph)
+    makers = {name: node for node in graph.node for name in node.output if name in constant}
+    kernels = {node.input[1] for node in graph.node if node.op_type == "Conv" and node.input[1] in constant}
+    wanted, seen = list(kernels), set(kernels)
+    while wanted:
+        node = makers.get(wanted.pop())
+        new = set(node.input) - seen if node is not None else set()
+        seen |= new
+        wanted += new
+    bits = (tensor for tensor in graph.initializer if tensor.data_type == _UINT8 and tensor.name in seen)
+    return len(kernels), sum(len(tensor.raw_data) for tensor in bits)
+
+
+def _computed_constants(graph: Any) -> set[str]:
+    """Names of what nodes compute from constants alone, which ONNX Runtime does when it loads the model."""
+    known = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input} | {""}
+    stored = set(known)
+    for node in graph.node:  # in the order of execution
+        subgraph = any(attribute.HasField("g") for attribute in node.attribute)  # may read names from outside
+        if (node.input or node.op_type == "Constant") and not subgraph and known.issuperset(node.input):
+            known.update(node.output)
+    return known - stored
 
 
 def is_binary(kernel: NDArray[Any]) -> bool:

@@ -22,6 +22,7 @@ from bihrnet_edge.model.checkpoint import Checkpoint, load_checkpoint, random_ch
 from bihrnet_edge.model.config import ModelConfig
 from bihrnet_edge.pose.keypoints import COCO, LSP, MPII, KeypointSet
 from bihrnet_edge.runtimes import delegate
+from bihrnet_edge.runtimes.registry import open_runner
 
 TINY = ModelConfig(width=8, modules=(1, 1, 1), blocks=1, bottlenecks=1, keypoints=14)
 
@@ -112,6 +113,9 @@ def test_export_writes_artifacts_and_a_true_report(exported: Path, checkpoint: P
         assert artifact["sha256"] == hashlib.sha256(data).hexdigest()
         assert artifact["rejected"] is None
         assert artifact["agreement"]["images"] == 3
+    assert report["artifacts"]["onnx"]["form"] == {"weights": "packed"}
+    assert set(report["latency"]["median_ms"]) == {"lce", "onnx"} | native
+    assert all(0 < ms < 10_000 for ms in report["latency"]["median_ms"].values())
     # One LceBconv2d a binary convolution.
     binary = sum("sign.beta" in name for name in load_checkpoint(checkpoint).state)
     assert report["artifacts"]["lce"]["ops"]["LceBconv2d"] == binary
@@ -214,6 +218,18 @@ def test_export_takes_the_packed_form(checkpoint: Path, tmp_path: Path) -> None:
     assert report["artifacts"]["onnx"]["agreement"]["heatmap_correlation_median"] > 0.999
 
 
+def test_plain_weights_are_the_same_network(
+    exported: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("export", checkpoint, "--target", "onnx", "--onnx-weights", "plain", "--out", tmp_path) == 0
+    assert "tiny.onnx (plain)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "tiny.export.json").read_text())["artifacts"]["onnx"]["form"] == {"weights": "plain"}
+    images = np.random.default_rng(0).standard_normal((2, 64, 32, 3)).astype(np.float32)
+    plain, packed = (open_runner(str(folder / "tiny.onnx")).run(images) for folder in (tmp_path, exported))
+    assert np.array_equal(plain, packed)
+    assert (tmp_path / "tiny.onnx").stat().st_size > 2 * (exported / "tiny.onnx").stat().st_size
+
+
 def test_inspect_agrees_across_formats(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     found = []
     for i, model in enumerate((checkpoint, exported / "tiny.lce.tflite", exported / "tiny.onnx")):
@@ -312,6 +328,8 @@ def test_bad_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str], che
 
 def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str], checkpoint: Path, people: Path) -> None:
     assert "'tpu'" in fails(capsys, "export", checkpoint, "--target", "tpu", "--out", tmp_path / "o")
+    weights = ("export", checkpoint, "--onnx-weights", "bits", "--out", tmp_path / "o")
+    assert "--onnx-weights is 'bits'; choose one of packed, plain" in fails(capsys, *weights)
     assert "belong together" in fails(capsys, "export", checkpoint, "--check-images", tmp_path)
     assert "--threads" in fails(capsys, "bench", checkpoint, "--threads", "one")
     assert "--box" in fails(capsys, "predict", checkpoint, "a.png", "--box", "1,2,3")

@@ -20,7 +20,7 @@ METADATA = PoseMetadata("test", 64, 64, KeypointSet("five", ("a", "b", "c", "d",
 
 @pytest.fixture(scope="module")
 def exported(small: SmallExport) -> bytes:
-    return export_onnx(small.model, METADATA)
+    return export_onnx(small.model, METADATA, "plain")
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -52,7 +52,8 @@ def test_carries_metadata(exported: bytes) -> None:
 
 def test_same_bytes_and_model_untouched(small: SmallExport, exported: bytes) -> None:
     before = {name: value.clone() for name, value in small.model.state_dict().items()}
-    assert export_onnx(small.model, METADATA) == exported
+    assert export_onnx(small.model, METADATA, "plain") == exported
+    assert export_onnx(small.model, METADATA) == export_onnx(small.model, METADATA, "packed")
     assert all(torch.equal(value, before[name]) for name, value in small.model.state_dict().items())
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from export_helpers import run_lce, run_torch
+from export_helpers import run_lce, run_onnx, run_torch
 
 from bihrnet_edge.calibration.verification import synthetic_images
 from bihrnet_edge.export.larq_model import build_larq_model
 from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce
+from bihrnet_edge.export.onnx_model import export_onnx
 from bihrnet_edge.export.tflite_graph import count_ops
 from bihrnet_edge.export.tflite_metadata import embed_metadata
 from bihrnet_edge.model.checkpoint import random_checkpoint
@@ -38,3 +40,15 @@ def test_w32_exports_to_lce(tmp_path: Path) -> None:
         with open_runner(str(path), 2, "litert") as native:
             heatmaps = native.run(image).transpose(0, 2, 3, 1)
         assert np.corrcoef(got.ravel(), heatmaps.ravel())[0, 1] >= 0.9999
+
+
+@pytest.mark.slow
+def test_w32_is_a_small_onnx() -> None:
+    checkpoint = random_checkpoint(preset("bihrnet-w32"), name="w32", keypoints=COCO, input_size=(256, 192), seed=0)
+    network = checkpoint.build()
+    data = export_onnx(network, checkpoint.metadata)
+    assert len(data) <= 6_000_000
+    kernels = [node for node in onnx.load_model_from_string(data).graph.node if node.op_type == "Where"]
+    assert len(kernels) == sum(name.endswith("sign.beta") for name in checkpoint.state)
+    image = synthetic_images(checkpoint.metadata, 1)
+    assert np.corrcoef(run_torch(network, image).ravel(), run_onnx(data, image).ravel())[0, 1] >= 0.999
