@@ -54,7 +54,7 @@ def _no_worker_is_left() -> Iterator[None]:
 def _recipe(data: Data = Data()) -> Recipe:  # noqa: B008
     nowhere = Path("unused")
     return Recipe(
-        "toy", "bihrnet-small", nowhere, nowhere, nowhere, nowhere, (PHASE,),
+        "toy", "tiny", nowhere, nowhere, nowhere, nowhere, (PHASE,),
         canvas=90, data=data, augmentation=CHANGED, tuning_share=0.2,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ def _recipe(**phase: object) -> Recipe:
     first = Phase("twin", "twin", (32, 32), 3, {"awing": 0.2, "target_kl": 1.0}, batch=4)
     second = Phase("bits", "binary", (32, 32), 2, {"awing": 0.2, "teacher_kl": 1.0}, teacher="twin", batch=4)
     phases = (dataclasses.replace(first, **phase), second)  # type: ignore[arg-type]
-    return Recipe("toy", "bihrnet-small", nowhere, nowhere, nowhere, nowhere, phases, canvas=64)
+    return Recipe("toy", "tiny", nowhere, nowhere, nowhere, nowhere, phases, canvas=64)
 
 
 class _KilledError(Exception):
