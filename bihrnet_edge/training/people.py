@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from bihrnet_edge.training.augment import Batch
 from bihrnet_edge.training.crops import CropCache
 from bihrnet_edge.training.networks import phase_metadata
 from bihrnet_edge.training.phase import Phase
-from bihrnet_edge.training.processes import gather, share_of
+from bihrnet_edge.training.processes import gather, share_of, together
 from bihrnet_edge.training.recipe import Recipe
 
 _REESTIMATION_BATCHES = 60
@@ -72,20 +72,24 @@ class People:
             )
 
         def cache(dataset: PoseDataset, split: str) -> CropCache:
+            metadata, workers = phase_metadata(recipe, recipe.phases[0], self.keypoints), recipe.data.workers
+            if recipe.data.cache == "none":
+                return CropCache(dataset, metadata, recipe.canvas, workers=workers)
             return CropCache.build(
                 dataset,
-                phase_metadata(recipe, recipe.phases[0], self.keypoints),
+                metadata,
                 canvas_height=recipe.canvas,
                 cache=folder / f"{split}-crops.npy",
+                workers=workers,
                 progress=lambda done, total: progress(f"reading {split}", done, total, {}),
             )
 
         self.train, self.val = cache(train, "train"), cache(val, "val")
 
     def to(self, device: torch.device) -> None:
-        """Move all crops to the accelerator."""
+        """Make batches on the accelerator, of canvases that move there where the recipe keeps them in memory."""
         for crops in (self.train, self.val):
-            crops.to(device)
+            crops.to(device, canvases=self.recipe.data.cache == "memory")
 
     def per_epoch(self, phase: Phase) -> int:
         """Steps of an epoch; what does not fill a batch waits for the next epoch's order."""
@@ -105,16 +109,23 @@ class People:
             for i in range(start - epoch * per_epoch if epoch == start // per_epoch else 0, per_epoch):
                 yield epoch * per_epoch + i, order[i * phase.batch : (i + 1) * phase.batch]
 
-    def batch(self, indices: Tensor, phase: Phase, metadata: PoseMetadata, seed: int, fabric: Fabric) -> Batch:
-        """This process' share of an augmented training batch."""
-        return self.train.batch(
-            indices,
-            phase.size,
-            metadata,
-            self.recipe.augmentation,
-            generator_of(seed),
-            share_of(len(indices), fabric),
-        )
+    def batches(
+        self, phase: Phase, metadata: PoseMetadata, seed: int, start: int, fabric: Fabric
+    ) -> Generator[Batch, None, None]:
+        """This process' shares of the augmented batches from step ``start`` on.
+
+        Workers live as long as the iterator: close it.
+
+        Raises:
+            UserError: an image cannot be read; the sentence names it.
+        """
+        share = share_of(phase.batch, fabric)
+        canvases = self.train.stream(indices[share] for _, indices in self.steps(phase, seed, start))
+        for (step, indices), part in zip(self.steps(phase, seed, start), canvases, strict=True):
+            generator = generator_of(seed * 1_000_000 + step)
+            yield self.train.batch(
+                indices, phase.size, metadata, self.recipe.augmentation, generator, share, canvases=part
+            )
 
     def plain_images(self, phase: Phase, metadata: PoseMetadata, seed: int, fabric: Fabric | None) -> Iterator[Tensor]:
         """Batches without augmentation, to fit statistics on; with ``fabric`` every process gets as many of its own."""
@@ -125,8 +136,8 @@ class People:
         if fabric is not None and len(batches) >= fabric.world_size:
             count = len(batches) // fabric.world_size
             batches = batches[fabric.global_rank * count : (fabric.global_rank + 1) * count]
-        for indices in batches:
-            images = self.train.batch(indices, phase.size, metadata).images
+        for indices, canvases in zip(batches, self.train.stream(batches), strict=True):
+            images = self.train.batch(indices, phase.size, metadata, canvases=canvases).images
             yield images.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -143,15 +154,18 @@ class People:
         padded = indices[torch.arange(-(-count // world) * world) % count]
         model.eval()
         predicted, truth = [], []
-        for part in torch.split(padded[fabric.global_rank :: world], _EVALUATION_BATCH):
-            batch = crops.batch(part, phase.size, metadata)
-            with fabric.autocast():
-                heatmaps = model(batch.images.contiguous(memory_format=torch.channels_last))
-            predicted.append(torch.from_numpy(decode(heatmaps.float().cpu().contiguous().numpy())[0]) * HEATMAP_STRIDE)
-            truth.append(batch.points.double().cpu())
+        parts = torch.split(padded[fabric.global_rank :: world], _EVALUATION_BATCH)
+        with together(fabric):
+            for part, canvases in zip(parts, crops.stream(parts), strict=True):
+                batch = crops.batch(part, phase.size, metadata, canvases=canvases)
+                with fabric.autocast():
+                    heatmaps = model(batch.images.contiguous(memory_format=torch.channels_last))
+                found = decode(heatmaps.float().cpu().contiguous().numpy())[0]
+                predicted.append(torch.from_numpy(found) * HEATMAP_STRIDE)
+                truth.append(batch.points.double().cpu())
         points = torch.stack([torch.cat(predicted), torch.cat(truth)], dim=1).to(fabric.device)
         both = gather(fabric, points).transpose(0, 1).flatten(0, 1)[:count].cpu().numpy()
-        visible = crops.visible[indices.to(crops.visible.device)].cpu().numpy()
+        visible = crops.visible[indices.to(crops.device)].cpu().numpy()
         real = both[:, 1]
         reference = torso_length(real, visible, self.keypoints)
         return float(pck(both[:, 0], real, visible, reference, threshold=0.2).mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from bihrnet_edge.errors import UserError
 from bihrnet_edge.model.config import HEATMAP_STRIDE
 from bihrnet_edge.model.hrnet import BiHRNet
 from bihrnet_edge.model.statistics import center_thresholds, reestimate_batchnorm
@@ -32,7 +34,7 @@ from bihrnet_edge.training.networks import (
 )
 from bihrnet_edge.training.people import People
 from bihrnet_edge.training.phase import Phase
-from bihrnet_edge.training.processes import restore_statistics
+from bihrnet_edge.training.processes import restore_statistics, share_of, together
 from bihrnet_edge.training.recipe import Recipe
 from bihrnet_edge.training.schedule import rate_factor
 from bihrnet_edge.training.state import RunState
@@ -51,6 +53,7 @@ class PhaseRun:
         ema: the moving average of the weights, or None.
         teacher: the frozen network, or None.
         outputs: the stages' outputs of student and teacher, where loss ``feature`` wants them.
+        failure: why this process, one of several, has no more images; they learn of it with the losses.
     """
 
     phase: Phase
@@ -64,6 +67,7 @@ class PhaseRun:
     ema: AveragedModel | None
     teacher: Teacher | None
     outputs: tuple[StageOutputs, StageOutputs] | None
+    failure: UserError | None = None
 
     @property
     def measured(self) -> nn.Module:
@@ -81,7 +85,8 @@ class PhaseRun:
         model = phase_network(recipe, phase, len(keypoints), start.weights if fresh else state.model)
         model = model.to(fabric.device)
         if fresh:
-            _adapt(model, phase, start, people, metadata, recipe.seed)
+            with together(fabric):
+                _adapt(model, phase, start, people, metadata, recipe.seed)
         if phase.exact:
             freeze_for_exact(model)
         if (teacher := make_teacher(recipe, phase, keypoints, state.finished)) is not None:
@@ -108,16 +113,38 @@ class PhaseRun:
         seed = recipe.seed * 1_000_003 + state.phase
         return cls(phase, metadata, seed, people, fabric, model, wrapped, fabric_optimizer, ema, teacher, outputs)
 
-    def step(self, step: int, indices: Tensor, save: bool, meter: Meter) -> tuple[Tensor, Tensor]:
-        """Train on people ``indices``, the global batch.
+    def batches(self, start: int) -> Generator[Batch, None, None]:
+        """This process' shares of the batches from step ``start`` on; to be closed."""
+        return self.people.batches(self.phase, self.metadata, self.seed, start, self.fabric)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch; of several processes one that fails goes on with a blank one until all know of it."""
+        try:
+            if self.failure is None:
+                return next(batches)
+        except UserError as error:
+            if self.fabric.world_size == 1:
+                raise
+            self.failure = error
+        share = share_of(self.phase.batch, self.fabric)
+        count, joints = share.stop - share.start, len(self.people.keypoints)
+        device = self.fabric.device
+        return Batch(
+            torch.zeros(count, 3, *self.phase.size, device=device),
+            torch.zeros(count, joints, 2, device=device),
+            torch.zeros(count, joints, dtype=torch.bool, device=device),
+        )
+
+    def step(self, step: int, batches: Iterator[Batch], save: bool, meter: Meter) -> tuple[Tensor, Tensor]:
+        """Train on the next of ``batches``, this process' share.
 
         Returns:
-            the losses of the global batch ``(losses,)`` in the recipe's order, and how many processes want to
-            ``save``: a scalar that is the same everywhere.
+            the losses of the global batch ``(losses,)`` in the recipe's order, and ``(2,)`` how many processes want
+            to ``save`` and how many have a ``failure``; both are the same everywhere.
         """
         phase, fabric = self.phase, self.fabric
         with meter.waiting():
-            batch = self.people.batch(indices, phase, self.metadata, self.seed * 1_000_000 + step, fabric)
+            batch = self._next(batches)
         per_epoch = self.people.per_epoch(phase)
         factor = rate_factor(
             step,
@@ -132,11 +159,11 @@ class PhaseRun:
             group["lr"] = phase.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._losses(batch)
-        flag = torch.tensor(float(save), device=fabric.device)
-        shared = torch.stack([t.total.detach() for t in terms] + [t.divisor for t in terms] + [flag])
+        flags = torch.tensor([float(save), float(self.failure is not None)], device=fabric.device)
+        shared = torch.cat([torch.stack([t.total.detach() for t in terms] + [t.divisor for t in terms]), flags])
         if fabric.world_size > 1:
             shared = fabric.all_reduce(shared, reduce_op="sum")  # type: ignore[assignment]
-        counts = shared[len(terms) : -1].clamp_min(1.0)
+        counts = shared[len(terms) : -2].clamp_min(1.0)
         weights = torch.tensor(list(phase.losses.values()), dtype=torch.float32, device=fabric.device)
         # Fabric averages gradients over the processes; what is wanted is the mean over all of the batch's joints.
         loss = (torch.stack([t.total for t in terms]) * weights / counts).sum() * fabric.world_size
@@ -147,7 +174,7 @@ class PhaseRun:
         clip_latent_weights(self.model)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        return shared[: len(terms)] / counts, shared[-1]
+        return shared[: len(terms)] / counts, shared[-2:]
 
     def _losses(self, batch: Batch) -> list[Term]:
         phase = self.phase

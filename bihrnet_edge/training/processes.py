@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -59,6 +61,28 @@ def share_of(batch: int, fabric: Fabric) -> slice:
     """The part of a batch of that many that this process takes."""
     size = batch // fabric.world_size
     return slice(fabric.global_rank * size, (fabric.global_rank + 1) * size)
+
+
+@contextlib.contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """What fails in one process fails in all of them at the end of the block, so that none waits for another.
+
+    Every process goes through the block, in which they exchange nothing else.
+
+    Raises:
+        UserError: that of the first process that raised one.
+    """
+    failure: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        failure = error
+    if fabric.world_size > 1:
+        everyones: list[UserError | None] = [None] * fabric.world_size
+        torch.distributed.all_gather_object(everyones, failure)
+        failure = next((error for error in everyones if error is not None), None)
+    if failure is not None:
+        raise failure
 
 
 def gather(fabric: Fabric, values: Tensor) -> Tensor:

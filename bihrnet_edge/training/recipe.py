@@ -17,9 +17,25 @@ from bihrnet_edge.training.phase import Network, Phase, check_name, check_phases
 
 #: What Lightning Fabric calls them: full precision, or automatic mixed precision.
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+#: Where people are read from while training.
+Cache = Literal["memory", "file", "none"]
 _PATH_KEYS = ("train_annotations", "train_images", "val_annotations", "val_images")
 _CANVAS = (32, 1024)
 _RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Data:
+    """How people get from their images into batches; what is trained does not depend on it.
+
+    Attributes:
+        cache: ``memory`` keeps the canvases on the device that trains, ``file`` reads them from the run's folder,
+            ``none`` cuts them from the images whenever they are wanted.
+        workers: processes that read ahead, of each training process; 0 reads in between.
+    """
+
+    cache: Cache = "memory"
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,8 @@ class Recipe:
         val_annotations, val_images: what is measured on, and nothing else.
         phases: in order.
         seed: of everything that is random.
-        canvas: height at which people are kept, pixels.
+        canvas: height at which people are cut from their images, pixels.
+        data: how they get into batches.
         tuning_share: share of the training images set apart to choose by (``early_stopping``).
         precision: what Lightning Fabric computes in.
         augmentation: ranges of the random changes.
@@ -50,6 +67,7 @@ class Recipe:
     bottleneck: BottleneckName = "ir"
     seed: int = 0
     canvas: int = 160
+    data: Data = field(default_factory=Data)
     tuning_share: float = 0.0
     precision: Precision = "32-true"
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -144,6 +162,8 @@ def load_recipe(source: str | Path) -> Recipe:
             values[key] = _path(values[key], path.parent, f"{where}: {key}")
     if "augmentation" in values:
         values["augmentation"] = _augmentation(values["augmentation"], f"{where}: augmentation")
+    if "data" in values:
+        values["data"] = _data(values["data"], f"{where}: data")
     recipe = build(Recipe, values, where)
     _check(recipe, where)
     return recipe
@@ -158,6 +178,18 @@ def _augmentation(values: object, where: str) -> Augmentation:
         if getattr(augmentation, key) > 1:
             raise UserError(f"{where} {key} is {getattr(augmentation, key)!r}; give a number from 0 to 1.")
     return augmentation
+
+
+def _data(values: object, where: str) -> Data:
+    data = build(Data, values, where)
+    check_choice(data.cache, get_args(Cache), where, "cache")
+    if not is_int(data.workers) or data.workers < 0:
+        raise UserError(f"{where}: workers is {data.workers!r}; give a number of processes, 0 for none.")
+    if data.workers and data.cache == "memory":
+        raise UserError(
+            f"{where}: workers have nothing to read where cache is memory; give file or none, or 0 workers."
+        )
+    return data
 
 
 def _check(recipe: Recipe, where: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,12 +20,14 @@ from bihrnet_edge.model.hrnet import BiHRNet
 from bihrnet_edge.model.packing import COUNTER
 from bihrnet_edge.model.statistics import reestimate_batchnorm
 from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.training.augment import Batch
+from bihrnet_edge.training.loader import worker_losses
 from bihrnet_edge.training.log import Meter, RunLog
 from bihrnet_edge.training.networks import Start, load_start, phase_config, phase_metadata, set_training
 from bihrnet_edge.training.people import People
 from bihrnet_edge.training.phase import Phase
 from bihrnet_edge.training.phase_run import PhaseRun
-from bihrnet_edge.training.processes import average_statistics, gather_statistics, make_fabric
+from bihrnet_edge.training.processes import average_statistics, gather_statistics, make_fabric, together
 from bihrnet_edge.training.recipe import Recipe
 from bihrnet_edge.training.state import Best, RunState, load_state, run_digest, save_state
 
@@ -74,7 +77,8 @@ class Trainer:
         self.folder = make_folder(folder)
         self.state_path = self.folder / "state.pt"
         # Before the other processes start, so that they find the crops, and nobody waits for one that failed.
-        self.people = People(recipe, self.folder, train, val, self.progress)
+        with worker_losses():
+            self.people = People(recipe, self.folder, train, val, self.progress)
         self.log: RunLog
 
     def run(self) -> Checkpoint:
@@ -84,10 +88,11 @@ class Trainer:
         state = self._load()
         self.log = RunLog(self.folder, state.log_lines, active=self.fabric.is_global_zero)
         try:
-            for index, phase in enumerate(self.recipe.phases):
-                if phase.name not in state.finished:
-                    state = self._train_phase(index, phase, state)
-            return self._finish(state)
+            with worker_losses():
+                for index, phase in enumerate(self.recipe.phases):
+                    if phase.name not in state.finished:
+                        state = self._train_phase(index, phase, state)
+                return self._finish(state)
         finally:
             self.log.close()
 
@@ -149,39 +154,50 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, state: RunState, start: Start) -> dict[str, Tensor]:
         run = PhaseRun.set_up(self.recipe, phase, state, start, self.people, self.fabric)
-        per_epoch = self.people.per_epoch(phase)
+        with contextlib.closing(run.batches(state.step)) as batches:
+            figures = self._run_steps(run, state, batches)
+        if state.best is not None:
+            run.measured.load_state_dict(state.best.model)
+        if not phase.exact:
+            with together(self.fabric):
+                reestimate_batchnorm(run.measured, self.people.plain_images(phase, run.metadata, run.seed, self.fabric))
+            average_statistics(self.fabric, run.measured)
+        self._measure(run, phase.epochs, figures, "reestimated")
+        return _copy(run.measured.state_dict())
+
+    def _run_steps(self, run: PhaseRun, state: RunState, batches: Iterator[Batch]) -> dict[str, float]:
+        """What is left of a phase's steps; returns the last running losses."""
+        phase, per_epoch = run.phase, self.people.per_epoch(run.phase)
         fetch = 1 if self.fabric.device.type == "cpu" else _FETCH_STEPS
         running = None if state.running is None else state.running.to(self.fabric.device)
         figures: dict[str, float] = {}
         saved, meter = time.monotonic(), Meter()
-        for step, indices in self.people.steps(phase, run.seed, state.step):
-            if _is_over(phase, state, per_epoch):
-                break
+        while state.step < per_epoch * phase.epochs and not _is_over(phase, state, per_epoch):
             due = self.fabric.is_global_zero and time.monotonic() - saved > self.save_seconds
-            losses, save = run.step(step, indices, due, meter)
+            losses, flags = run.step(state.step, batches, due, meter)
             running = losses if running is None else _RUNNING * running + (1 - _RUNNING) * losses
-            state.step = step + 1
+            state.step += 1
             epoch_ends = state.step % per_epoch == 0
             fetched = epoch_ends or state.step % fetch == 0
             if fetched:
                 figures = dict(zip(phase.losses, running.tolist(), strict=True))
+                if flags[1] > 0:
+                    with together(self.fabric):
+                        if run.failure is not None:
+                            raise run.failure
                 if not bool(torch.isfinite(running).all()):
-                    raise UserError(f"phase {phase.name}: the loss is not finite at step {step}; lower learning_rate.")
+                    raise UserError(
+                        f"phase {phase.name}: the loss is not finite at step {state.step - 1}; lower learning_rate."
+                    )
             shown = figures | meter.count(phase.batch)
             self.progress(phase.name, state.step, per_epoch * phase.epochs, shown)
             if epoch_ends:
                 self._end_epoch(run, state, state.step // per_epoch, shown)
                 meter = Meter()
-            if fetched and bool(save):
+            if fetched and flags[0] > 0:
                 self._save_step(run, state, running)
                 saved = time.monotonic()
-        if state.best is not None:
-            run.measured.load_state_dict(state.best.model)
-        if not phase.exact:
-            reestimate_batchnorm(run.measured, self.people.plain_images(phase, run.metadata, run.seed, self.fabric))
-            average_statistics(self.fabric, run.measured)
-        self._measure(run, phase.epochs, figures, "reestimated")
-        return _copy(run.measured.state_dict())
+        return figures
 
     def _end_epoch(self, run: PhaseRun, state: RunState, epoch: int, figures: dict[str, float]) -> None:
         average_statistics(self.fabric, run.model)

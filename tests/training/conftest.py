@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from bihrnet_edge.data.dataset import PoseDataset, load_annotations
+from bihrnet_edge.model.config import PRESETS, ModelConfig
 
 JOINTS = ("right_shoulder", "left_hip", "left_shoulder")
 COLOURS = ("red", "lime", "blue")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Steps this small are slower with more, much slower where tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more preset, ``tiny``, whose steps are quick."""
+    monkeypatch.setitem(PRESETS, "tiny", ModelConfig(modules=(1, 1, 1), blocks=1, bottlenecks=1))
 
 
 @pytest.fixture(scope="session")

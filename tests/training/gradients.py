@@ -13,9 +13,10 @@ import torch
 
 from bihrnet_edge.data.dataset import load_annotations
 from bihrnet_edge.training.log import Meter
+from bihrnet_edge.training.people import generator_of
 from bihrnet_edge.training.phase import Phase
 from bihrnet_edge.training.phase_run import PhaseRun
-from bihrnet_edge.training.processes import average_statistics, make_fabric
+from bihrnet_edge.training.processes import average_statistics, make_fabric, share_of
 from bihrnet_edge.training.recipe import Recipe
 from bihrnet_edge.training.state import RunState
 from bihrnet_edge.training.trainer import Trainer
@@ -37,7 +38,10 @@ def main() -> None:
     fabric.launch()
     state = RunState(0, 0, {}, {})
     run = PhaseRun.set_up(recipe, phase, state, trainer._start(0, state), trainer.people, fabric)
-    values, save = run.step(0, torch.arange(12), fabric.global_rank == 0, Meter())
+    batch = trainer.people.train.batch(
+        torch.arange(12), phase.size, run.metadata, recipe.augmentation, generator_of(0), share_of(12, fabric)
+    )
+    values, (save, _) = run.step(0, iter([batch]), fabric.global_rank == 0, Meter())
     value = trainer.people.evaluate(run.model, phase, run.metadata, fabric)
     counters = torch.arange(3.0) + fabric.global_rank
     norm = torch.nn.BatchNorm1d(3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,25 +62,26 @@ def test_two_processes_have_the_gradients_of_one(toy: PoseDataset, toy_folder: P
         assert (two["gradients"][name] - gradient).abs().max().item() < 1e-3 * scale, name
 
 
-def _recipe(toy_folder: Path, tmp_path: Path) -> Path:
-    phase = {"size": [32, 32], "batch": 4, "epochs": 6, "losses": {"awing": 0.2}, "ema_decay": 0.9}
+def _recipe(toy_folder: Path, tmp_path: Path, **changes: object) -> Path:
+    phase = {"size": [32, 32], "batch": 4, "epochs": 3, "losses": {"awing": 0.2}, "ema_decay": 0.9}
     recipe = {
         "name": "toy",
-        "preset": "bihrnet-small",
+        "preset": "tiny",
         "canvas": 64,
         "phases": [phase | {"name": "a", "network": "twin"}, phase | {"name": "b", "network": "binary"}],
-    }
+    } | changes
     for split in ("train", "val"):
         recipe |= {
             f"{split}_annotations": str(toy_folder / "people.json"),
             f"{split}_images": str(toy_folder / "images"),
         }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return tmp_path / "recipe.yaml"
+    path = tmp_path / f"recipe{len(changes)}.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
 
 
 def _start(recipe: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bihrnet_edge", "train", recipe, "--out", out, "--threads", "1"]
+    command = [sys.executable, Path(__file__).with_name("train_tiny.py"), recipe, "--out", out, "--threads", "1"]
     return subprocess.Popen(
         [*command, "--accelerator", "cpu", *options],
         env=_ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
@@ -101,12 +104,14 @@ def _alive(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", ["1", "2"])
-def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(toy_folder: Path, tmp_path: Path, devices: str) -> None:
+def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(toy_folder: Path, tmp_path: Path) -> None:
+    """Of two processes, which is the harder case: ``test_trainer.py`` stops single ones at many steps."""
+    devices = "2"
     recipe = _recipe(toy_folder, tmp_path)
     _finish(_start(recipe, tmp_path / "whole", "--devices", devices))
 
-    out = tmp_path / "parts"
+    # The other run reads ahead in workers, which must go when their process is killed, and changes no bit.
+    recipe, out = _recipe(toy_folder, tmp_path, data={"cache": "none", "workers": 1}), tmp_path / "parts"
     process = _start(recipe, out, "--devices", devices, "--save-every", "0")
     deadline = time.monotonic() + _TIMEOUT
     while not (out / "log.jsonl").exists() or not (out / "state.pt").exists():  # in the second epoch, then
@@ -115,7 +120,7 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(toy_folder: Path, t
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    while _alive(process.pid):  # the other process ends by itself
+    while _alive(process.pid):  # the other process and the workers end by themselves
         assert time.monotonic() < deadline
         time.sleep(0.1)
     state = torch.load(out / "state.pt", weights_only=True)
@@ -131,6 +136,27 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(toy_folder: Path, t
         logs.append([(e["event"], e["phase"], e["epoch"], e["val_pck"], e["losses"]) for e in lines])
     assert logs[0] == logs[1]
     assert list((out / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_read_ends_all_processes(toy_folder: Path, tmp_path: Path) -> None:
+    """Of two processes one alone reads it; both end with its sentence, and so do the workers."""
+    devices = "2"
+    shutil.copytree(toy_folder, tmp_path / "toy")
+    (tmp_path / "toy" / "images" / "7.png").write_bytes(b"no image")
+    recipe = _recipe(tmp_path / "toy", tmp_path, data={"cache": "none", "workers": 1})
+    process = _start(recipe, tmp_path / "run", "--devices", devices)
+    output, errors = process.communicate(timeout=_TIMEOUT)
+    assert process.returncode == 2, errors
+    assert not output
+    sentences = [line for line in errors.splitlines() if line.startswith("bihrnet-edge: ")]
+    assert len(sentences) == int(devices)
+    assert all(re.search(r"image \S*/7\.png cannot be read", line) for line in sentences)
+    assert "Traceback" not in errors
+    deadline = time.monotonic() + _TIMEOUT
+    while _alive(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_another_number_of_processes_starts_from_the_mean() -> None:

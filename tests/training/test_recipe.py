@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import yaml
 
-import bihrnet_edge.training
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.training.recipe import bundled_recipes, load_recipe
 
@@ -117,6 +116,14 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ({"tuning_share": "a tenth"}, "tuning_share"),
         ({"precision": 16}, "precision is 16"),
         ({"augmentation": {"flip": 1.5}}, "augmentation flip"),
+        ({"data": "file"}, "data is not a mapping"),
+        ({"data": {"cach": "file"}}, "data: unknown key 'cach'"),
+        ({"data": {"cache": "disk"}}, "data: cache is 'disk'"),
+        ({"data": {"cache": None}}, "data: cache is None"),
+        ({"data": {"cache": "file", "workers": -1}}, "data: workers is -1"),
+        ({"data": {"cache": "file", "workers": 1.5}}, "data: workers is 1.5"),
+        ({"data": {"cache": "file", "workers": True}}, "data: workers is True"),
+        ({"data": {"workers": 1}}, "data: workers have nothing to read"),
         ({"augmentation": {"half_body": 2}}, "augmentation half_body"),
     ],
 )
@@ -155,12 +162,27 @@ def test_environment_variables_in_paths(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_recipe(path).train_images == tmp_path / "data" / "images"
 
 
-def test_bundled_recipes_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_bundled_recipes_load(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BIHRNET_DATA", str(tmp_path))
-    recipes = sorted((Path(bihrnet_edge.training.__file__).parent / "recipes").glob("*.yaml"))
-    assert recipes
-    for path in recipes:
-        assert load_recipe(path).train_images.is_relative_to(tmp_path)
+    recipe = load_recipe(name)
+    for key in ("train_annotations", "train_images", "val_annotations", "val_images"):
+        assert getattr(recipe, key).is_relative_to(tmp_path)
+    # From the twin to the form that is deployed; nothing is learnt from the people that are measured on.
+    assert [phase.network for phase in recipe.phases][:: len(recipe.phases) - 1] == ["twin", "binary"]
+    assert recipe.phases[-1].exact
+    assert recipe.val_annotations != recipe.train_annotations
+    # Canvases hold all that the largest input can show of people who fill it.
+    assert recipe.canvas >= recipe.phases[-1].size[0]
+    height, width = recipe.phases[-1].size
+    assert name in ("lsp-small", "lsp-w32") or name.endswith(f"{height}x{width}")
+    monkeypatch.delenv("BIHRNET_DATA")
+    with pytest.raises(UserError, match="BIHRNET_DATA"):
+        load_recipe(name)
+
+
+def test_recipes_for_coco_and_mpii_are_bundled() -> None:
+    assert set(bundled_recipes()) >= {"coco-256x192", "coco-384x288", "mpii-256x256", "lsp-small", "lsp-w32"}
 
 
 def test_a_bundled_recipe_goes_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from bihrnet_edge.training.networks import Start, phase_metadata, phase_network
 from bihrnet_edge.training.people import People, tuning_split
 from bihrnet_edge.training.phase import Phase
 from bihrnet_edge.training.processes import make_fabric
-from bihrnet_edge.training.recipe import Recipe
+from bihrnet_edge.training.recipe import Data, Recipe
 from bihrnet_edge.training.state import RunState
 from bihrnet_edge.training.trainer import Progress, Trainer
 
@@ -37,7 +37,7 @@ def _recipe(**phase: object) -> Recipe:
     first = Phase("twin", "twin", (32, 32), 3, {"awing": 0.2, "target_kl": 1.0}, batch=4)
     second = Phase("bits", "binary", (32, 32), 2, {"awing": 0.2, "teacher_kl": 1.0}, teacher="twin", batch=4)
     phases = (dataclasses.replace(first, **phase), second)  # type: ignore[arg-type]
-    return Recipe("toy", "bihrnet-small", nowhere, nowhere, nowhere, nowhere, phases, canvas=64)
+    return Recipe("toy", "tiny", nowhere, nowhere, nowhere, nowhere, phases, canvas=64)
 
 
 class _KilledError(Exception):
@@ -60,7 +60,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("everything", [False, True])
 def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Path, everything: bool) -> None:
     recipe = _recipe()
-    kills = [("twin", 5), ("bits", 4)]
+    kills, data = [("twin", 5), ("bits", 4)], Data()
     if everything:
         recipe = _recipe(ema_decay=0.9, early_stopping=1, epochs=4, batch=3)
         exact = dataclasses.replace(recipe.phases[1], name="exact", exact=True, ema_decay=0.5, batch=3)
@@ -69,6 +69,7 @@ def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Pa
         )
         recipe = dataclasses.replace(recipe, phases=(recipe.phases[0], bits, exact), tuning_share=0.3)
         kills = [("twin", 1), ("twin", 3), ("bits", 1), ("exact", 2)]
+        data = Data("none", workers=1)
 
     torch.manual_seed(123)  # the run must not depend on this
     whole = Trainer(recipe, tmp_path / "whole", toy, toy).run()
@@ -81,6 +82,7 @@ def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Pa
         return progress
 
     torch.manual_seed(321)
+    recipe = dataclasses.replace(recipe, data=data)  # how people are read changes nothing
     for phase, at in kills:
         with pytest.raises(_KilledError):
             Trainer(recipe, tmp_path / "parts", toy, toy, kill_at(phase, at), save_seconds=0).run()
