@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Kinds of steps that `--profile` lists; the rest is one line.
 _PROFILE_LINES = 15
+_THERE = "On another machine"
 
 
 def bench(
@@ -47,6 +49,23 @@ def bench(
         Path | None, typer.Option(help="A result of --json; exit code 3 where something became slower since.")
     ] = None,
     max_slowdown: Annotated[float, typer.Option(min=0.0, help="Per cent that a median may grow with --compare.")] = 5.0,
+    ssh: Annotated[
+        str | None,
+        typer.Option("--ssh", metavar="USER@HOST", help="Run there and leave nothing behind.", rich_help_panel=_THERE),
+    ] = None,
+    ssh_config: Annotated[Path | None, typer.Option(help="In place of ~/.ssh/config.", rich_help_panel=_THERE)] = None,
+    remote_python: Annotated[
+        str, typer.Option(help="Python there; what it has is used, pip adds the rest.", rich_help_panel=_THERE)
+    ] = "python3",
+    wheel: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--wheel",
+            help="Of bihrnet-edge for that machine, and of what else its pip shall take from here; may be repeated. "
+            "What is installed here unless given.",
+            rich_help_panel=_THERE,
+        ),
+    ] = None,
     json: JsonOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a report with plots to this file.")] = None,
 ) -> None:
@@ -69,8 +88,27 @@ def bench(
         if path is not None:
             check_writable(path)
     entries = entries_of(artifacts, counts, runtime or [])
-    with progress_steps() as step, step("bench") as advance:
-        report = run(entries, runs, warmup, advance, rounds=rounds, profile=profile, pin=cpus)
+    if ssh is None and (ssh_config or wheel or remote_python != "python3"):
+        raise UserError("--ssh-config, --remote-python and --wheel belong to --ssh; give it, too.")
+    with progress_steps() as step, ExitStack() as stack:
+        if ssh is None:
+            report = run(
+                entries, runs, warmup, stack.enter_context(step("bench")), rounds=rounds, profile=profile, pin=cpus
+            )
+        else:
+            from bihrnet_edge.runtimes.bench.ssh import Remote, bench_there
+
+            def stage(name: str) -> None:
+                stack.close()  # the step before is done
+                stack.enter_context(step(name))
+
+            options = ["--threads", threads, "--runs", str(runs), "--rounds", str(rounds)]
+            options += [] if warmup is None else ["--warmup", str(warmup)]
+            options += [] if pin is None else ["--pin", pin]
+            options += [part for name in runtime or [] for part in ("--runtime", name)]
+            options += ["--profile"] * profile
+            remote = Remote(ssh, remote_python, ssh_config, tuple(wheel or ()))
+            report = bench_there(remote, artifacts, options, stage)
     _print_report(report)
     if json is not None:
         write_json(json, report.to_dict())
