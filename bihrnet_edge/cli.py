@@ -178,7 +178,8 @@ def predict(
 
 app.command(
     epilog="Example: `bihrnet-edge bench out/bihrnet-small-lsp.lce.tflite twin.onnx --threads 1,2 --json new.json "
-    "--compare old.json --html bench.html`"
+    "--compare old.json --html bench.html`, or on a Raspberry Pi: `bihrnet-edge bench out/bihrnet-small-lsp.lce.tflite "
+    "--ssh pi@raspberrypi --wheel dist/bihrnet_edge-*_aarch64.whl`"
 )(cli_bench.bench)
 
 

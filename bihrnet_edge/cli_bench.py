@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +13,15 @@ from bihrnet_edge.cli_options import JsonOption
 from bihrnet_edge.errors import SpeedGateError, UserError
 
 if TYPE_CHECKING:
+    from bihrnet_edge.console import Step
     from bihrnet_edge.runtimes.bench.compare import Comparison
+    from bihrnet_edge.runtimes.bench.process import Entry
     from bihrnet_edge.runtimes.bench.report import BenchReport, BenchResult
 
 #: Kinds of steps that `--profile` lists; the rest is one line.
 _PROFILE_LINES = 15
 _THERE = "On another machine"
+_PHONE = "On an Android phone"
 
 
 def bench(
@@ -66,6 +70,16 @@ def bench(
             rich_help_panel=_THERE,
         ),
     ] = None,
+    adb: Annotated[
+        bool, typer.Option("--adb", help="Run TFLite's benchmark_model on a phone.", rich_help_panel=_PHONE)
+    ] = False,
+    serial: Annotated[str | None, typer.Option(help="Which of several phones.", rich_help_panel=_PHONE)] = None,
+    benchmark_model: Annotated[
+        Path | None, typer.Option(help="The tool, built for the phone.", rich_help_panel=_PHONE)
+    ] = None,
+    delegate: Annotated[
+        Path | None, typer.Option(help="libbihrnet_lce.so, built for the phone.", rich_help_panel=_PHONE)
+    ] = None,
     json: JsonOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a report with plots to this file.")] = None,
 ) -> None:
@@ -88,27 +102,21 @@ def bench(
         if path is not None:
             check_writable(path)
     entries = entries_of(artifacts, counts, runtime or [])
-    if ssh is None and (ssh_config or wheel or remote_python != "python3"):
-        raise UserError("--ssh-config, --remote-python and --wheel belong to --ssh; give it, too.")
-    with progress_steps() as step, ExitStack() as stack:
-        if ssh is None:
-            report = run(
-                entries, runs, warmup, stack.enter_context(step("bench")), rounds=rounds, profile=profile, pin=cpus
+    settings = _Settings(entries, runs, rounds, warmup, cpus, profile)
+    _refuse_stray(ssh is not None, "--ssh", ssh_config or wheel or remote_python != "python3", "--ssh-config, --wheel")
+    _refuse_stray(adb, "--adb", serial or benchmark_model or delegate, "--serial, --benchmark-model, --delegate")
+    if adb and ssh is not None:
+        raise UserError("--ssh and --adb are two machines; give one of them.")
+    with progress_steps() as step:
+        if ssh is not None:
+            report = _bench_there(
+                settings, ssh, remote_python, ssh_config, wheel or [], artifacts, threads, runtime or [], pin, step
             )
+        elif adb:
+            report = _bench_phone(settings, serial, benchmark_model, delegate, step)
         else:
-            from bihrnet_edge.runtimes.bench.ssh import Remote, bench_there
-
-            def stage(name: str) -> None:
-                stack.close()  # the step before is done
-                stack.enter_context(step(name))
-
-            options = ["--threads", threads, "--runs", str(runs), "--rounds", str(rounds)]
-            options += [] if warmup is None else ["--warmup", str(warmup)]
-            options += [] if pin is None else ["--pin", pin]
-            options += [part for name in runtime or [] for part in ("--runtime", name)]
-            options += ["--profile"] * profile
-            remote = Remote(ssh, remote_python, ssh_config, tuple(wheel or ()))
-            report = bench_there(remote, artifacts, options, stage)
+            with step("bench") as advance:
+                report = run(entries, runs, warmup, advance, rounds=rounds, profile=profile, pin=cpus)
     _print_report(report)
     if json is not None:
         write_json(json, report.to_dict())
@@ -118,6 +126,57 @@ def bench(
         typer.echo(f"report: {html}")
     if comparison is not None:
         _print_comparison(comparison, max_slowdown)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    entries: list[Entry]
+    runs: int
+    rounds: int
+    warmup: int | None
+    pin: list[int]
+    profile: bool
+
+
+def _refuse_stray(given: bool, option: str, strays: object, names: str) -> None:
+    if strays and not given:
+        raise UserError(f"{names} belong to {option}; give it, too, or leave them out.")
+
+
+def _bench_there(
+    settings: _Settings, host: str, python: str, config: Path | None, wheels: list[Path],
+    artifacts: list[str], threads: str, runtimes: list[str], pin: str | None, step: Step,
+) -> BenchReport:  # fmt: skip
+    from bihrnet_edge.runtimes.bench.ssh import Remote, bench_there
+
+    options = ["--threads", threads, "--runs", str(settings.runs), "--rounds", str(settings.rounds)]
+    options += [] if settings.warmup is None else ["--warmup", str(settings.warmup)]
+    options += [] if pin is None else ["--pin", pin]
+    options += [part for name in runtimes for part in ("--runtime", name)]
+    options += ["--profile"] * settings.profile
+    with ExitStack() as stack:
+
+        def stage(name: str) -> None:
+            stack.close()  # the step before is done
+            stack.enter_context(step(name))
+
+        return bench_there(Remote(host, python, config, tuple(wheels)), artifacts, options, stage)
+
+
+def _bench_phone(
+    settings: _Settings, serial: str | None, tool: Path | None, delegate: Path | None, step: Step
+) -> BenchReport:
+    from bihrnet_edge.runtimes.bench.adb import Phone, bench_phone
+
+    if tool is None:
+        raise UserError("--adb runs TFLite's benchmark_model; give the one for the phone as --benchmark-model.")
+    if settings.profile:
+        raise UserError("--profile is not to be had with --adb; leave one of them out.")
+    with step("bench on the phone") as advance:
+        phone = Phone(tool, delegate, serial)
+        return bench_phone(
+            phone, settings.entries, settings.runs, settings.rounds, settings.warmup, settings.pin, advance
+        )
 
 
 def _numbers(text: str, option: str, example: str) -> list[int]:

@@ -119,10 +119,11 @@ def script(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_runs_there_and_leaves_nothing(server: Server, wheel: Path, make_tflite: Make, make_onnx: Make) -> None:
+@pytest.mark.usefixtures("wheel")  # of the installed package, which goes there where no other is given
+def test_runs_there_and_leaves_nothing(server: Server, make_tflite: Make, make_onnx: Make) -> None:
     models = [str(make_tflite()), str(make_onnx())]  # of one stem, in two folders
     stages: list[str] = []
-    report = bench_there(server.remote(wheels=(wheel,)), models, ["--threads", "1,2", *FEW], stages.append)
+    report = bench_there(server.remote(), models, ["--threads", "1,2", *FEW], stages.append)
     assert [(r.model, r.threads) for r in report.results] == [(model, count) for model in models for count in (1, 2)]
     assert all(r.p50_ms > 0 and r.runs == 4 for r in report.results)
     assert stages[0] == "connect to there"
@@ -130,13 +131,7 @@ def test_runs_there_and_leaves_nothing(server: Server, wheel: Path, make_tflite:
     assert server.left() == []
 
 
-def test_the_installed_package_goes_there_as_it_is(server: Server, wheel: Path, make_tflite: Make) -> None:
-    del wheel  # skips where there is none
-    report = bench_there(server.remote(), [str(make_tflite())], FEW, lambda _: None)
-    assert report.machine.packages["bihrnet-edge"]
-    assert server.left() == []
-
-
+@pytest.mark.slow
 def test_pip_installs_what_is_missing_there(server: Server, wheel: Path, make_tflite: Make, tmp_path: Path) -> None:
     """By a wheel that needs a package which only lies beside it."""
     needy, probe = tmp_path / wheel.name, tmp_path / "bench_probe-1.0-py3-none-any.whl"
