@@ -245,14 +245,13 @@ def test_what_bench_says_there_is_said_here(server: Server, wheel: Path, make_tf
     assert server.left() == []
 
 
-LONG = ["--runs", "100000000", "--rounds", "2"]
+LONG = ["--runs", "100000000", "--rounds", "1000000", "--warmup", "0"]
 
 
 def wait_for_bench(server: Server) -> None:
     """Until it is running there: the package is unpacked and its first profile folder made."""
-    deadline = time.monotonic() + 60
-    while not any(server.temporary.glob("bihrnet-edge-bench-*/tmp*")):
-        assert time.monotonic() < deadline
+    deadline = time.monotonic() + 300
+    while not any(server.temporary.glob("bihrnet-edge-bench-*/tmp*")) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -283,7 +282,7 @@ def test_whoever_asked_is_gone(number: int, server: Server, wheel: Path, make_tf
     )  # fmt: skip
     wait_for_bench(server)
     asking.send_signal(number)
-    said = asking.communicate(timeout=60)[1]
+    said = asking.communicate(timeout=300)[1]
     assert asking.returncode == {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[number]
     assert number != signal.SIGINT or "interrupted" in said
     assert server.left() == []
