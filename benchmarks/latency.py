@@ -35,7 +35,8 @@ from latency_models import HEIGHT, WIDTH, Models, prepare_models
 
 from bihrnet_edge.console import megabytes, print_table, progress_steps, write_json
 from bihrnet_edge.runtimes.base import runtime_label
-from bihrnet_edge.runtimes.bench import bench
+from bihrnet_edge.runtimes.bench.process import Entry
+from bihrnet_edge.runtimes.bench.run import bench
 from bihrnet_edge.runtimes.delegate import delegate_info
 from bihrnet_edge.runtimes.profile import Profile
 
@@ -236,7 +237,7 @@ def main() -> int:
 
         def bout() -> None:
             kernel_bench.bout()
-            (profiled,) = bench([str(models.binary)], [1], _PROFILED_RUNS, 3, "litert", profile=True)
+            (profiled,) = bench([Entry(str(models.binary), "litert")], _PROFILED_RUNS, 3, profile=True).results
             assert profiled.profile is not None
             profiles.append(profiled.profile)
 

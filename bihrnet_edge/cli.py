@@ -1,15 +1,15 @@
-"""The command line: parse, call, print. Exit codes: 0 fine, 1 our fault, 2 bad input, 3 accuracy gate."""
+"""The command line: parse, call, print. Exit codes: 0 fine, 1 our fault, 2 bad input, 3 less accurate or slower."""
 
 from __future__ import annotations
 
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy, cli_check
+from bihrnet_edge import cli_accuracy, cli_bench, cli_check
 from bihrnet_edge.cli_options import (
     AnyModelArgument,
     JsonOption,
@@ -18,14 +18,9 @@ from bihrnet_edge.cli_options import (
     RuntimeOption,
     ThreadsOption,
 )
-from bihrnet_edge.errors import AccuracyGateError, UserError
-
-if TYPE_CHECKING:
-    from bihrnet_edge.runtimes.bench import BenchResult
+from bihrnet_edge.errors import AccuracyGateError, GateError, UserError
 
 _INTERRUPTED = 130
-#: Kinds of steps that `bench --profile` lists; the rest is one line.
-_PROFILE_LINES = 15
 #: Optional dependency (its module) to the extra that installs it.
 _EXTRA_OF = {
     "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
@@ -193,75 +188,11 @@ def predict(
         typer.echo(str(file))
 
 
-@app.command(epilog="Example: `bihrnet-edge bench out/bihrnet-small-lsp.onnx --threads 1,2 --runs 50`")
-def bench(
-    artifacts: Annotated[list[str], typer.Argument(help="Models to time.", show_default=False)],
-    threads: Annotated[str, typer.Option(help="Thread counts, separated by commas.")] = "1",
-    runs: Annotated[int, typer.Option(min=1, help="Timed inferences of each.")] = 50,
-    warmup: Annotated[int, typer.Option(min=0, help="Inferences before that.")] = 5,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Also show the time of every fused step (.lce.tflite on litert).")
-    ] = False,
-    runtime: RuntimeOption = None,
-    json: JsonOption = None,
-) -> None:
-    """Time one inference of every model, without pre- and postprocessing."""
-    from bihrnet_edge.console import print_table, progress_steps, write_json
-    from bihrnet_edge.runtimes.bench import bench as run
-
-    try:
-        counts = [int(text) for text in threads.split(",")]
-    except ValueError as error:
-        raise UserError(f"--threads is {threads!r}; give numbers separated by commas, e.g. 1,2.") from error
-    with progress_steps() as step, step("bench") as advance:
-        done: list[BenchResult] = []
-
-        def count(result: BenchResult) -> None:
-            done.append(result)
-            advance(len(done), len(artifacts) * len(counts))
-
-        results = run(artifacts, counts, runs, warmup, runtime, count, profile=profile)
-    print_table(
-        f"one inference, {runs} runs",
-        ["artifact", "runtime", "threads", "min ms", "p50 ms", "p90 ms", "peak MiB"],
-        [
-            [r.model, r.label, str(r.threads), f"{r.min_ms:.2f}", f"{r.p50_ms:.2f}", f"{r.p90_ms:.2f}",
-             f"{r.peak_rss_mib:.0f}"]
-            for r in results
-        ],
-    )  # fmt: skip
-    for result in results:
-        _print_profile(result)
-    if json is not None:
-        write_json(json, [r.to_dict() for r in results])
-
-
-def _print_profile(result: BenchResult) -> None:
-    from bihrnet_edge.console import print_table
-
-    if (profile := result.profile) is None:
-        return
-    typer.echo(
-        f"{result.model}, threads: {result.threads}; {profile.nodes} operators in {len(profile.steps)} fused steps, "
-        f"{profile.kernel} kernels; {profile.run_ms:.2f} ms a run, means that count warming up"
-    )
-    print_table(
-        "where the time goes",
-        ["part", "ms", "share"],
-        [[name, f"{ms:.3f}", f"{ms / profile.run_ms:.1%}"] for name, ms in profile.groups().items()],
-    )
-    steps = profile.by_step()
-
-    def row(name: str, result: str, count: int, ms: float, speed: str) -> list[str]:
-        return [name, result, str(count), f"{ms:.3f}", f"{ms / profile.run_ms:.1%}", speed]
-
-    rows = [
-        row(s.name, f"{s.channels}×{s.height}×{s.width}", s.count, s.ms, f"{s.gmacs:.0f}" if s.macs else "-")
-        for s in steps[:_PROFILE_LINES]
-    ]
-    if rest := steps[_PROFILE_LINES:]:
-        rows.append(row(f"… {len(rest)} others", "", sum(s.count for s in rest), sum(s.ms for s in rest), ""))
-    print_table("fused steps, most expensive first", ["step", "result", "count", "ms", "share", "GMAC/s"], rows)
+app.command(
+    epilog="Example: `bihrnet-edge bench out/bihrnet-small-lsp.lce.tflite twin.onnx --threads 1,2 --json new.json "
+    "--compare old.json --html bench.html`, or on a Raspberry Pi: `bihrnet-edge bench out/bihrnet-small-lsp.lce.tflite "
+    "--ssh pi@raspberrypi --wheel dist/bihrnet_edge-*_aarch64.whl`"
+)(cli_bench.bench)
 
 
 @app.command(
@@ -343,7 +274,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every expected failure is one sentence on stderr and an exit code."""
     try:
         app(arguments)
-    except (UserError, AccuracyGateError) as error:
+    except (UserError, GateError) as error:
         typer.echo(f"bihrnet-edge: {error}", err=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:

@@ -12,10 +12,18 @@ class UserError(Exception):
     exit_code = 2
 
 
-class AccuracyGateError(Exception):
-    """An artifact lost more accuracy than allowed. The CLI exits with code 3."""
+class GateError(Exception):
+    """Everything was measured, and something is worse than allowed. The CLI exits with code 3."""
 
     exit_code = 3
+
+
+class AccuracyGateError(GateError):
+    """An artifact lost more accuracy than allowed."""
+
+
+class SpeedGateError(GateError):
+    """An artifact became slower than allowed."""
 
 
 def first_line(error: Exception) -> str:

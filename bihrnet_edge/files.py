@@ -48,6 +48,21 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def check_writable(path: Path) -> None:
+    """Whether :func:`atomic_path` will work, asked before long work whose result goes there; makes the folder.
+
+    Raises:
+        UserError: it will not.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file.")
+    make_folder(path.resolve().parent)
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a folder that you may write to.") from error
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder with its parents; a :class:`UserError` where that is not possible."""
     try:

@@ -11,43 +11,10 @@ from pathlib import Path
 
 from bihrnet_edge.calibration.bootstrap import Interval, PairedDrop
 from bihrnet_edge.calibration.differences import KeypointDifferences
-from bihrnet_edge.calibration.report_html import Markup, escaped, figure, joined, table, tag
 from bihrnet_edge.calibration.report_pictures import WorstImage, histogram, picture_pair
 from bihrnet_edge.files import make_folder, write_text
+from bihrnet_edge.html import Markup, document, escaped, figure, joined, table, tag
 from bihrnet_edge.pose.keypoints import KeypointSet
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--paper:#fff;--bar:#3573b1;--good:#1a7f37;
---bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa4af;--line:#3d444d;--paper:#0f1319;--bar:#6cb0f0;
---good:#4cc26b;--bad:#ff8a80}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:70rem;padding:1rem;background:var(--paper);color:var(--ink);
-font:1rem/1.5 system-ui,sans-serif;overflow-wrap:break-word}
-h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0}
-h2{font-size:1.2rem;margin:2rem 0 .5rem}
-h3{font-size:1rem;margin:1.5rem 0 .5rem}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;min-width:min(100%,20rem)}
-caption{text-align:left;color:var(--soft);padding-bottom:.25rem}
-th,td{padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-.facts td{overflow-wrap:anywhere}
-.figures td,.figures thead th+th{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-tbody th{font-weight:500}
-.facts th{min-width:7rem}
-.note,figcaption{color:var(--soft);font-size:.9rem}
-.good{color:var(--good);font-weight:600}
-.bad{color:var(--bad);font-weight:600}
-figure{margin:1rem 0}
-svg{display:block;width:100%;max-width:36rem;height:auto;fill:currentColor}
-.bar{fill:var(--bar)}
-.pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
-.pairs figure{margin:0}
-.pair{display:flex;gap:.25rem;align-items:flex-start}
-.pair img{width:calc(50% - .125rem);height:auto}
-""".strip()
-#: Even if a text slipped through unescaped, a browser would run and load nothing.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -130,13 +97,6 @@ def write_report(path: Path, report: CheckReport) -> None:
 def render(report: CheckReport) -> str:
     """The HTML document."""
     title = f"{report.reference.name}: check of {_count(len(report.artifacts), 'artifact', 'artifacts')}"
-    head = joined(
-        Markup('<meta charset="utf-8">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
-        tag("title", title),
-        tag("style", Markup(_STYLE)),
-    )
     body = joined(
         tag("h1", title),
         tag("p", _summary(report)),
@@ -146,7 +106,7 @@ def render(report: CheckReport) -> str:
         _worst_section(report),
         tag("p", f"bihrnet-edge {report.version}".strip(), class_="note"),
     )
-    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    return document(title, body)
 
 
 def _summary(report: CheckReport) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bihrnet_edge.calibration.report_html import Markup, escaped, joined, tag
+from bihrnet_edge.html import Markup, escaped, joined, tag
 from bihrnet_edge.pose.draw import draw_poses
 from bihrnet_edge.pose.keypoints import KeypointSet
 

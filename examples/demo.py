@@ -18,7 +18,8 @@ from bihrnet_edge.errors import AccuracyGateError, UserError
 from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
 from bihrnet_edge.model.zoo import bundled_path
 from bihrnet_edge.pose.metadata import PoseMetadata
-from bihrnet_edge.runtimes.bench import bench
+from bihrnet_edge.runtimes.bench.process import Entry
+from bihrnet_edge.runtimes.bench.run import bench
 from bihrnet_edge.runtimes.delegate import find_library
 from bihrnet_edge.runtimes.predict import parse_box, predict_file
 from bihrnet_edge.runtimes.registry import open_runner
@@ -71,10 +72,8 @@ def main() -> None:
         contenders = [(CHECKPOINT, "torch"), (str(binary.path), "lce"), (str(onnx.path), "onnxruntime")]
         contenders += [(str(binary.path), "litert")] * with_delegate + [(str(twin), "onnxruntime")]
         with step("bench") as advance:
-            timings = {}
-            for done, (model, runtime) in enumerate(contenders, start=1):
-                (timings[model, runtime],) = bench([model], [1], arguments.runs, runtime=runtime)
-                advance(done, len(contenders))
+            results = bench([Entry(*contender) for contender in contenders], arguments.runs, progress=advance).results
+            timings = {(result.model, result.runtime): result for result in results}
         with step("predict"):
             from PIL import Image
             from skimage.data import astronaut

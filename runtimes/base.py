@@ -130,10 +130,14 @@ def parse_metadata(text: str | bytes, source: object) -> PoseMetadata:
         raise UserError(f"{source}: {error}") from error
 
 
+class NoMetadataError(UserError):
+    """A model that is none of this project's: it can be timed, but not fed with pictures."""
+
+
 def require_metadata(metadata: PoseMetadata | None, source: object) -> PoseMetadata:
-    """``metadata``, or a :class:`UserError` which says that the file at ``source`` has none."""
+    """``metadata``, or a :class:`NoMetadataError` which says that the file at ``source`` has none."""
     if metadata is None:
-        raise UserError(
+        raise NoMetadataError(
             f"{source} carries no bihrnet-edge metadata (input size, normalisation, joints); "
             "export it with bihrnet-edge."
         )

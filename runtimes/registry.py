@@ -24,6 +24,11 @@ RUNTIMES = tuple(_RUNTIMES)
 _SUFFIXES = (".pt", ".pth", ".onnx", ".tflite")
 
 
+def suffix_of(runtime: str) -> str:
+    """Of the files that a runtime of :data:`RUNTIMES` runs, as :func:`kind_of` has it."""
+    return _RUNTIMES[runtime][2]
+
+
 def kind_of(model: str) -> str:
     """``.pt`` (a checkpoint or the name of a bundled one), ``.onnx`` or ``.tflite``.
 

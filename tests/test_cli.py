@@ -252,23 +252,6 @@ def test_predict_writes_keypoints_and_a_picture(exported: Path, people: Path, tm
     assert Image.open(out / "0.pose.png").size == (70, 90)
 
 
-def test_bench_prints_what_it_measured(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "bench.json"
-    assert run("bench", exported / "tiny.onnx", "--threads", "1,2", "--runs", 3, "--json", file) == 0
-    results = json.loads(file.read_text())
-    printed = capsys.readouterr().out
-    assert [r["threads"] for r in results] == [1, 2]
-    for result in results:
-        assert 0 < result["min_ms"] <= result["p50_ms"] <= result["p90_ms"]
-        assert f"{result['p50_ms']:.2f}" in printed
-
-
-def test_bench_runs_from_the_root_of_a_clone(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the folder bihrnet_edge is half of the package, and must not be taken for it."""
-    monkeypatch.chdir(Path(__file__).resolve().parents[1])
-    assert run("bench", exported / "tiny.onnx", "--runs", 1, "--warmup", 0) == 0
-
-
 def test_two_pictures_of_one_name_are_refused(capsys: pytest.CaptureFixture[str], checkpoint: Path) -> None:
     assert "'1'" in fails(capsys, "predict", checkpoint, "a/1.jpg", "b/1.png")
 
@@ -331,7 +314,6 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str], check
     weights = ("export", checkpoint, "--onnx-weights", "bits", "--out", tmp_path / "o")
     assert "--onnx-weights is 'bits'; choose one of packed, plain" in fails(capsys, *weights)
     assert "belong together" in fails(capsys, "export", checkpoint, "--check-images", tmp_path)
-    assert "--threads" in fails(capsys, "bench", checkpoint, "--threads", "one")
     assert "--box" in fails(capsys, "predict", checkpoint, "a.png", "--box", "1,2,3")
     assert "a.png" in fails(capsys, "predict", checkpoint, "a.png", "--out", tmp_path / "p")
     assert "recipe" in fails(capsys, "train", tmp_path / "none.yaml")

@@ -14,7 +14,8 @@ import bihrnet_edge
 from bihrnet_edge.native_output import silenced_stderr
 
 ROOT = Path(__file__).resolve().parents[1]
-LIGHT = ("bihrnet_edge.runtimes.registry", "bihrnet_edge.runtimes.evaluate", "bihrnet_edge.runtimes.bench",
+LIGHT = ("bihrnet_edge.runtimes.registry", "bihrnet_edge.runtimes.evaluate",
+         "bihrnet_edge.runtimes.bench.run", "bihrnet_edge.runtimes.bench.page", "bihrnet_edge.runtimes.bench.ssh",
          "bihrnet_edge.runtimes.predict", "bihrnet_edge.runtimes.inspect", "bihrnet_edge.metrics.pck",
          "bihrnet_edge.metrics.pckh", "bihrnet_edge.metrics.oks", "bihrnet_edge.metrics.nms",
          "bihrnet_edge.data.dataset", "bihrnet_edge.data.detections", "bihrnet_edge.doctor",
@@ -44,7 +45,7 @@ ALLOWED = {
     "calibration": {"pose", "model", "data", "metrics", "runtimes"},
     "export": {"pose", "model", "data", "metrics", "runtimes", "calibration"},
 }
-COMMON = {"errors", "files", "console", "native_output"}
+COMMON = {"errors", "files", "console", "native_output", "html"}
 
 
 @pytest.mark.parametrize("folder", sorted(ALLOWED))

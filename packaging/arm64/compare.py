@@ -25,7 +25,7 @@ def differences(bench: Any, predictions: list[Any], evaluations: list[Any]) -> l
     """One sentence for everything that is not as it must be."""
     found = [
         f"bench ran {run['runtime']} with the delegate {run['delegate']}, not litert with neon"
-        for run in bench
+        for run in bench["results"]
         if (run["runtime"], run["delegate"]) != ("litert", "neon")
     ]
     here, there = (_joints(listing) for listing in predictions)
@@ -59,7 +59,7 @@ def main() -> int:
     if not found:
         joints = len(_joints(rest[0]))
         people = f", eval agrees on {rest[2]['people']} people" if rest[2:] else ""
-        print(f"ARM agrees with this machine: delegate {bench[0]['delegate']}, {joints} joints{people}")
+        print(f"ARM agrees with this machine: delegate {bench['results'][0]['delegate']}, {joints} joints{people}")
     return 1 if found else 0
 
 

@@ -21,9 +21,9 @@ from PIL import Image
 from bihrnet_edge.calibration.bootstrap import paired_bootstrap, paired_bootstrap_of
 from bihrnet_edge.calibration.differences import keypoint_differences
 from bihrnet_edge.calibration.html_report import ArtifactCheck, CheckReport, ModelFacts, render, write_report
-from bihrnet_edge.calibration.report_html import Markup, escaped, tag
 from bihrnet_edge.calibration.report_pictures import EDGES, WorstImage, histogram, picture_pair
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.html import Markup, escaped, tag
 from bihrnet_edge.pose.draw import LEFT, RIGHT
 from bihrnet_edge.pose.keypoints import LSP, KeypointSet
 

@@ -55,7 +55,7 @@ def compare() -> ModuleType:
     return module
 
 
-BENCH = [{"runtime": "litert", "delegate": "neon"}]
+BENCH = {"results": [{"runtime": "litert", "delegate": "neon"}]}
 PREDICTION = {"people": [{"keypoints": [{"name": "neck", "x": 1.0, "y": 2.0, "score": 0.5}]}]}
 EVALUATION = {"metric": "PCK@0.2", "value": 26.88, "people": 8, "per_joint": {"neck": None}, "seconds": 3.0}
 
@@ -76,7 +76,7 @@ def test_other_results(compare: ModuleType) -> None:
         return " ".join(compare.differences(bench, [PREDICTION, prediction], [EVALUATION, evaluation]))
 
     assert sentences() == ""
-    assert "scalar" in sentences(bench=[{"runtime": "litert", "delegate": "scalar"}])
+    assert "scalar" in sentences(bench={"results": [{"runtime": "litert", "delegate": "scalar"}]})
     assert "neck" in sentences(prediction=moved("x", 0.01))
     assert "neck" in sentences(prediction=moved("score", 0.001))
     assert "other joints" in sentences(prediction={"people": []})
