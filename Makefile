@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CMAKE_LISTS := CMakeLists.txt runtimes/native/CMakeLists.txt
-SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o -name '*.pt') \
+SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o -name '*.pt' -o -path '*/page/*') \
 	$(shell find runtimes/native/src runtimes/native/include -type f) $(CMAKE_LISTS)
 C_SOURCES := $(shell find runtimes/native benchmarks/native packaging -name '*.[ch]' -o -name '*.cc' -o -name '*.inc')
 PYTEST_ARGS ?= -n 2 --dist loadfile

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy, cli_bench, cli_check
+from bihrnet_edge import cli_accuracy, cli_bench, cli_check, cli_demo
 from bihrnet_edge.cli_options import (
     AnyModelArgument,
     JsonOption,
@@ -151,6 +151,11 @@ app.command(
 )(cli_check.check)
 
 
+app.command(epilog="Example: `bihrnet-edge demo out/bihrnet-small-lsp.lce.tflite out/bihrnet-small-lsp.onnx`")(
+    cli_demo.demo
+)
+
+
 @app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")
 def predict(
     model: AnyModelArgument,
@@ -169,7 +174,8 @@ def predict(
 ) -> None:
     """Find the joints of a person: NAME.keypoints.json and NAME.pose.png for every picture."""
     from bihrnet_edge.console import progress_steps
-    from bihrnet_edge.runtimes.predict import parse_box, predict_file
+    from bihrnet_edge.runtimes.people import parse_box
+    from bihrnet_edge.runtimes.predict import predict_file
     from bihrnet_edge.runtimes.registry import open_runner
 
     boxes = [parse_box(text) for text in box or []]

@@ -72,9 +72,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON with sorted keys, written whole or not at all; NaN, which JSON lacks, becomes null."""
+    """What :func:`json_text` gives, indented, written whole or not at all."""
     make_folder(path.resolve().parent)
-    write_text(path, json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON with sorted keys; NaN, which JSON lacks, becomes null."""
+    return json.dumps(_plain(value), indent=indent, sort_keys=True, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

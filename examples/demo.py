@@ -21,7 +21,8 @@ from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.bench.process import Entry
 from bihrnet_edge.runtimes.bench.run import bench
 from bihrnet_edge.runtimes.delegate import find_library
-from bihrnet_edge.runtimes.predict import parse_box, predict_file
+from bihrnet_edge.runtimes.people import parse_box
+from bihrnet_edge.runtimes.predict import predict_file
 from bihrnet_edge.runtimes.registry import open_runner
 
 CHECKPOINT = "bihrnet-small-lsp"

@@ -25,6 +25,8 @@ from pathlib import Path
 NATIVE = "bihrnet_edge/runtimes/native/"
 LIBRARY = NATIVE + "libbihrnet_lce.so"
 INSTALLED = {LIBRARY, NATIVE + "bihrnet_lce.h"}
+#: Files that no import would miss.
+PAGE = {f"bihrnet_edge/runtimes/demo/page/{name}" for name in ("index.html", "demo.css", "demo.js", "picture.js")}
 #: Architecture of a wheel's tag to what readelf calls the machine.
 MACHINES = {"x86_64": "Advanced Micro Devices X86-64", "aarch64": "AArch64"}
 #: What every glibc system has.
@@ -123,6 +125,8 @@ def check_wheel(path: Path) -> tuple[str, str]:
             raise CheckError(f"it holds {', '.join(foreign[:5])}")
         if (native := {entry for entry in files if entry.startswith(NATIVE)}) != INSTALLED:
             raise CheckError(f"in {NATIVE} it holds {sorted(native)}")
+        if missing := sorted(PAGE - files):
+            raise CheckError(f"it lacks {', '.join(missing)}")
         _check_record(wheel, information + "RECORD")
         with tempfile.TemporaryDirectory() as folder:
             library = Path(wheel.extract(LIBRARY, folder))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,6 +70,23 @@ def poses(heatmaps: Heatmaps, crops: Sequence[Crop], decoding: Decoding = "quart
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a network saw of ``P`` people.
+
+    Attributes:
+        poses: ``(P, K, 3)``: x, y in pixels of the image, and the heatmap's peak value.
+        heatmaps: ``(P, K, h, w)``.
+        crops: where in the image each person's heatmaps lie.
+        network_ms: time in the network alone, of all people.
+    """
+
+    poses: NDArray[np.float32]
+    heatmaps: Heatmaps
+    crops: tuple[Crop, ...]
+    network_ms: float
+
+
 class PoseEstimator:
     """A runner with everything around it that its metadata describes.
 
@@ -102,9 +120,20 @@ class PoseEstimator:
             UserError: a box has no area, or there is no such decoding.
             ValueError: the image is not uint8 RGB.
         """
+        return self.estimate(image, boxes).poses
+
+    def estimate(self, image: NDArray[np.uint8], boxes: ArrayLike) -> Estimate:
+        """The same with what lies behind it; arguments and errors as in :meth:`predict`."""
         places = np.asarray(boxes, np.float64).reshape(-1, 4)
-        parts: list[NDArray[Any]] = [np.empty((0, len(self.metadata.keypoints), 3), np.float32)]
+        found = [np.empty((0, len(self.metadata.keypoints), 3), np.float32)]
+        heatmaps: list[Heatmaps] = [np.empty((0, *self.runner.heatmap_shape), np.float32)]
+        where: list[Crop] = []
+        seconds = 0.0
         for start in range(0, len(places), _DEFAULT_BATCH):
             inputs, crops = crop_inputs(image, places[start : start + _DEFAULT_BATCH], self.metadata)
-            parts.append(poses(run_heatmaps(self.runner, inputs, self.flip_test), crops, self.decoding))
-        return np.concatenate(parts)
+            started = time.perf_counter()
+            heatmaps.append(run_heatmaps(self.runner, inputs, self.flip_test))
+            seconds += time.perf_counter() - started
+            found.append(poses(heatmaps[-1], crops, self.decoding))
+            where += crops
+        return Estimate(np.concatenate(found), np.concatenate(heatmaps), tuple(where), 1000 * seconds)

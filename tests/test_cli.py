@@ -368,7 +368,9 @@ def test_a_missing_extra_is_one_sentence(module: str, arguments: list[str]) -> N
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "export", "inspect", "eval", "check", "predict", "bench", "train", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "export", "inspect", "eval", "check", "demo", "predict", "bench", "train", "doctor"]
+)
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*([command] if command else []), "--help") == 0
     text = capsys.readouterr().out

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,13 +109,47 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
         UserError: the file is missing, truncated or no image.
     """
     try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image) if upright else image
-            return _to_rgb(turned)
+        with path.open("rb") as file:
+            return decode_image(file, f"image {path}", upright=upright)
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist; check the path.") from error
-    except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them into
+    except (OSError, ValueError) as error:  # a folder, no permission, a zero byte in the name
         raise UserError(f"image {path} cannot be read ({error}); it may be truncated or no image.") from error
+
+
+def decode_image(
+    file: BinaryIO,
+    name: str,
+    *,
+    upright: bool = False,
+    formats: Sequence[str] | None = None,
+    max_pixels: int | None = None,
+) -> NDArray[np.uint8]:
+    """An open image file as RGB ``(H, W, 3)``.
+
+    Args:
+        file: readable and seekable.
+        name: what error messages call it.
+        upright: as in :func:`read_image`.
+        formats: Pillow's names of those that are accepted; all unless given.
+        max_pixels: refuse a larger picture before its pixels take memory; Pillow's own limit unless given.
+
+    Raises:
+        UserError: the file is truncated, no image of these formats, or too large.
+    """
+    try:
+        with Image.open(file, formats=formats) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise UserError(
+                    f"{name} has {image.width}x{image.height} pixels, more than {max_pixels / 1e6:g} million; "
+                    "make it smaller."
+                )
+            turned = ImageOps.exif_transpose(image) if upright else image
+            return _to_rgb(turned)
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them into
+        raise UserError(f"{name} cannot be read ({error}); it may be truncated or no image.") from error
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

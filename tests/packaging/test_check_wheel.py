@@ -13,6 +13,7 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "check_wheel.py"
 MACHINE = platform.machine()
+PAGE = ("index.html", "demo.css", "demo.js", "picture.js")
 TAG = f"py3-none-manylinux_2_27_{MACHINE}"
 SOURCE = 'const char* bihrnet_lce_version(void) { return "0.1.0 scalar"; }\n'
 
@@ -30,14 +31,21 @@ def compile_library(folder: Path, source: str, *options: str, strip: bool = True
 
 
 def write_wheel(
-    folder: Path, library: bytes, tag: str = TAG, extra: dict[str, bytes] | None = None, record: str | None = None
+    folder: Path,
+    library: bytes,
+    tag: str = TAG,
+    extra: dict[str, bytes] | None = None,
+    record: str | None = None,
+    without: tuple[str, ...] = (),
 ) -> Path:
     files = {
         "bihrnet_edge/__init__.py": b"",
         "bihrnet_edge/runtimes/native/bihrnet_lce.h": b"",
         "bihrnet_edge/runtimes/native/libbihrnet_lce.so": library,
         "bihrnet_edge-0.1.0.dist-info/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(),
-    } | (extra or {})
+    }
+    files |= {f"bihrnet_edge/runtimes/demo/page/{name}": b"" for name in PAGE} | (extra or {})
+    files = {name: data for name, data in files.items() if name not in without}
     if record is None:
         digests = {name: base64.urlsafe_b64encode(hashlib.sha256(data).digest()) for name, data in files.items()}
         lines = [f"{name},sha256={digests[name].decode().rstrip('=')},{len(files[name])}" for name in files]
@@ -73,6 +81,13 @@ def test_libraries_that_must_not_ship(tmp_path: Path, source: str, options: tupl
     done = run(write_wheel(tmp_path, compile_library(tmp_path, source, *options)))
     assert (done.returncode, done.stdout) == (1, "")
     assert sentence in done.stderr
+
+
+def test_a_wheel_without_a_part_of_the_page(tmp_path: Path) -> None:
+    script = "bihrnet_edge/runtimes/demo/page/demo.js"
+    done = run(write_wheel(tmp_path, compile_library(tmp_path, SOURCE), without=(script,)))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"it lacks {script}" in done.stderr
 
 
 def test_a_library_with_its_symbols(tmp_path: Path) -> None:
