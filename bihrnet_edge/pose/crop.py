@@ -122,7 +122,7 @@ def decode_image(
     name: str,
     *,
     upright: bool = False,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
     max_pixels: int | None = None,
 ) -> NDArray[np.uint8]:
     """An open image file as RGB ``(H, W, 3)``.
