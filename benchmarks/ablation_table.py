@@ -6,7 +6,7 @@
 Only whole seeds count. A difference is taken within a seed between runs that are alike but for what is compared, its
 interval is Student's, its p-value that of the paired t-test; Holm's correction is for all comparisons of the table.
 ``--measure`` exports one network of every kind (size and speed do not depend on the weights):
-binary ones for Larq Compute Engine, twins for ONNX Runtime; they take turns on one thread.
+binary ones for Larq Compute Engine, run by the delegate, twins for ONNX Runtime; they take turns on one thread.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ import numpy as np
 from ablation import BLOCKS, BOTTLENECKS, LOSSES, SIZE, TWIN, Run, design, read_results
 from scipy import stats
 
-from bihrnet_edge.runtimes.bench import bench
+from bihrnet_edge.runtimes.bench.run import bench, entries_of
 from bihrnet_edge.runtimes.inspect import inspect_artifact
 
-_ROUNDS = 15
 _ALPHA = 0.05
 #: The losses that are compared in every architecture.
 _FACTORIAL = tuple(name for name in LOSSES if name != "recipe")
@@ -146,10 +145,8 @@ def measure(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
             command = [sys.executable, "-m", "bihrnet_edge", "export", str(model), "--target", target]
             subprocess.run([*command, "--out", str(out)], check=True)
             artifacts[f"{bottleneck}-{block}", kind] = out / f"{run.name}{suffix}"
-    times: dict[str, list[float]] = {str(path): [] for path in artifacts.values()}
-    for _ in range(_ROUNDS):
-        for result in bench(list(times), runs=30):
-            times[result.model].append(result.p50_ms)
+    report = bench(entries_of([str(path) for path in artifacts.values()], [1]))
+    times = {result.model: result.p50_ms for result in report.results}
     found: dict[str, dict[str, Any]] = {}
     for (name, kind), path in artifacts.items():
         info = inspect_artifact(path)
@@ -157,7 +154,7 @@ def measure(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
             "bytes": info.size_bytes,
             "binary_macs": info.work.binary_macs if info.work else 0,
             "float_macs": info.work.float_macs if info.work else 0,
-            "p50_ms": statistics.median(times[str(path)]),
+            "p50_ms": times[str(path)],
         }
     return found
 

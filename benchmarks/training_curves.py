@@ -1,6 +1,6 @@
 """The curve of a training run as a picture: PCK on the validation split after every epoch, phase by phase.
 
-    python benchmarks/training_curves.py docs/runs/bihrnet-small-lsp.jsonl docs/pictures/bihrnet-small-lsp.svg
+    python benchmarks/training_curves.py docs/logs/bihrnet-small-lsp.jsonl docs/pictures/bihrnet-small-lsp.svg
 
 Reads the ``log.jsonl`` that ``bihrnet-edge train`` leaves; needs the extra ``docs``.
 """
