@@ -111,7 +111,7 @@ EOF
 "$(command -v sshd)" -D -e -f "$server/sshd_config" 2>"$server/log" &
 sshd=$!
 for _ in $(seq 50); do
-  grep -q "listening" "$server/log" && break
+  grep -qs "listening" "$server/log" && break
   sleep 0.1
 done
 host bench "$model" --runs 3 --warmup 1 --json ssh-bench.json --ssh userland --ssh-config "$server/ssh_config" \
