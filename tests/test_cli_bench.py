@@ -98,6 +98,10 @@ def test_runs_from_the_root_of_a_clone(dot_model: Model, monkeypatch: pytest.Mon
         (("--profile",), "only the native delegate has a profile"),
         (("--compare", "none.json"), "none.json cannot be read"),
         (("--json", "."), "it is a folder"),
+        (("--serial", "X"), "belong to --adb"),
+        (("--remote-python", "python4"), "belong to --ssh"),
+        (("--ssh", "there", "--adb"), "give one of them"),
+        (("--adb",), "give the one for the phone as --benchmark-model"),
         (("--html", "/proc/bench.html"), "cannot write /proc/bench.html"),
     ],
 )

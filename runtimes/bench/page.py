@@ -84,7 +84,8 @@ def _latency_section(results: Sequence[BenchResult]) -> Markup:
     return joined(
         tag("h2", "Latency"),
         figure(plots.latencies(results), "From the fastest inference to p99 (line) and from p50 to p90 (bar)."),
-        table(columns, rows, caption=note, class_="figures"),
+        tag("p", note, class_="note"),
+        table(columns, rows, class_="figures"),
     )
 
 
