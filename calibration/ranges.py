@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bihrnet_edge.calibration.subset import hash_images
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.files import make_folder, write_text
 
@@ -25,7 +29,7 @@ class Ranges:
 
     Attributes:
         model: the network's name.
-        weights_sha256: hex digest of the weights, see :func:`~bihrnet_edge.export.calibrate.weights_sha256`.
+        weights_sha256: what :func:`weights_sha256` says of the weights.
         observer: that made them, e.g. ``percentile``.
         images: how many were run.
         annotations: name of the annotation file that they are of.
@@ -43,6 +47,24 @@ class Ranges:
     image_sha256: tuple[str, ...]
     activations: Mapping[str, tuple[float, float]]
 
+    def refuse_other_weights(self, weights: str, model: str) -> None:
+        """A :class:`UserError` unless :func:`weights_sha256` of the weights is this."""
+        if weights != self.weights_sha256:
+            raise UserError(
+                f"the ranges were calibrated with other weights (of {self.model!r}) than those of {model}; calibrate "
+                "again with this checkpoint."
+            )
+
+    def refuse_images(self, images: Iterable[Path]) -> None:
+        """A :class:`UserError` where an image that accuracy is checked on has calibrated the ranges."""
+        used = set(self.image_sha256)
+        for path, digest in hash_images(images).items():
+            if digest in used:
+                raise UserError(
+                    f"image {path} has the same content as one that calibrated the ranges; check the accuracy on "
+                    "other images."
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
         return {
@@ -56,6 +78,15 @@ class Ranges:
             "image_sha256": list(self.image_sha256),
             "activations": {name: list(ends) for name, ends in self.activations.items()},
         }
+
+
+def weights_sha256(state: Mapping[str, Any]) -> str:
+    """Hex digest of a ``state_dict``: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        values = np.ascontiguousarray(state[name].detach().cpu().numpy())
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()
 
 
 def write_ranges(path: Path, ranges: Ranges) -> None:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bihrnet_edge.calibration.histogram import Histogram
+from bihrnet_edge.calibration.manifest import SubsetManifest
 from bihrnet_edge.calibration.observers import PERCENTILE, ObserverName, Range, observe
+from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
 from bihrnet_edge.calibration.scales import Node
+from bihrnet_edge.console import Step
+from bihrnet_edge.data.dataset import PoseDataset
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.runtimes.base import Images
+from bihrnet_edge.runtimes.crops import person_batches
 
 if TYPE_CHECKING:
     from bihrnet_edge.model.checkpoint import Checkpoint
 
 #: Fewer images leave the tails of the distributions to chance.
 MIN_IMAGES = 16
-
-
-def weights_sha256(checkpoint: Checkpoint) -> str:
-    """Digest of a checkpoint's weights, which ranges belong to: names, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(checkpoint.state):
-        values = checkpoint.state[name].detach().cpu().numpy()
-        digest.update(f"{name}{values.dtype.str}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+_BATCH = 8
 
 
 class Activations:
@@ -38,21 +32,13 @@ class Activations:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        from bihrnet_edge.export.larq_int8 import ObservedBuilder
-        from bihrnet_edge.export.larq_model import build_larq_model
+        from bihrnet_edge.export.larq_int8 import build_observed_model
         from bihrnet_edge.export.tensorflow_env import tf, tf_keras
 
-        builders: list[ObservedBuilder] = []
-
-        def make(*arguments: Any) -> ObservedBuilder:
-            builders.append(ObservedBuilder(*arguments))
-            return builders[0]
-
-        size = checkpoint.metadata.input_height, checkpoint.metadata.input_width
-        model = build_larq_model(checkpoint.config, checkpoint.state, *size, builder=make)
-        self.nodes: list[Node] = builders[0].nodes
-        self._names = list(builders[0].tensors)
-        network = tf_keras.Model(model.inputs, list(builders[0].tensors.values()))
+        model, observed = build_observed_model(checkpoint)
+        self.nodes: list[Node] = observed.nodes
+        self._names = list(observed.tensors)
+        network = tf_keras.Model(model.inputs, list(observed.tensors.values()))
         self._run = tf.function(lambda images: network(images, training=False), autograph=False)
         self._constant = tf.constant
 
@@ -61,6 +47,48 @@ class Activations:
         for index in range(len(images)):
             values = self._run(self._constant(images[index : index + 1]))
             yield {name: value.numpy() for name, value in zip(self._names, values, strict=True)}
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    dataset: PoseDataset,
+    manifest: SubsetManifest,
+    observer: ObserverName,
+    *,
+    percentile: float = PERCENTILE,
+    step: Step,
+) -> Ranges:
+    """Ranges of a checkpoint's activations over a calibration set.
+
+    Args:
+        checkpoint: a binary network.
+        dataset: the people that the manifest names, see :func:`~bihrnet_edge.calibration.subset.subset_of`.
+        manifest: of the calibration set.
+        observer, percentile: as in :func:`~bihrnet_edge.calibration.observers.observe`.
+        step: shows progress.
+
+    Raises:
+        UserError: there are too few images, one cannot be read, or an activation is NaN, infinite or constant.
+    """
+    if len(dataset) < MIN_IMAGES:
+        raise UserError(f"{len(dataset)} calibration people are too few for stable ranges; give {MIN_IMAGES} or more.")
+    with step("rebuild in Larq"):
+        activations = Activations(checkpoint)
+    with step(f"calibrate with {observer}") as advance:
+        batches = (images for _, images, _ in person_batches(dataset.people, checkpoint.metadata, _BATCH))
+        ranges = observe_activations(
+            activations, batches, observer, percentile=percentile, progress=lambda done: advance(done, len(dataset))
+        )
+    return Ranges(
+        checkpoint.metadata.name,
+        weights_sha256(checkpoint.state),
+        observer,
+        len(dataset),
+        manifest.annotations,
+        manifest.annotations_sha256,
+        tuple(sorted({person.image_sha256 for person in manifest.people})),
+        ranges,
+    )
 
 
 def observe_activations(
@@ -75,12 +103,12 @@ def observe_activations(
 
     Args:
         activations: the network.
-        batches: float32 ``(N, H, W, 3)``, together at least :data:`MIN_IMAGES`.
+        batches: float32 ``(N, H, W, 3)``, at least one.
         observer, percentile: as in :func:`~bihrnet_edge.calibration.observers.observe`.
         progress: called with the images done.
 
     Raises:
-        UserError: there are too few images, or an activation is NaN, infinite or always the same.
+        UserError: an activation is NaN, infinite or always the same.
     """
     histograms = {node.name: Histogram() for node in activations.nodes}
     done = 0
@@ -91,8 +119,6 @@ def observe_activations(
             done += 1
             if progress is not None:
                 progress(done)
-    if done < MIN_IMAGES:
-        raise UserError(f"{done} calibration images are too few for stable ranges; give {MIN_IMAGES} or more.")
     for name, histogram in histograms.items():
         if histogram.low == histogram.high:
             raise UserError(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bihrnet_edge.calibration.scales import HIGHEST, LOWEST, Grid, Node, Operation, grid_of, share_scales
 from bihrnet_edge.export.larq_layers import FakeQuant, Threshold
-from bihrnet_edge.export.larq_model import LarqBuilder
+from bihrnet_edge.export.larq_model import LarqBuilder, build_larq_model
+from bihrnet_edge.export.tensorflow_env import tf_keras
 from bihrnet_edge.export.weights import WeightStore
 from bihrnet_edge.model.config import ModelConfig
 from bihrnet_edge.pose.metadata import PoseMetadata
+
+if TYPE_CHECKING:
+    from bihrnet_edge.model.checkpoint import Checkpoint
 
 
 def int8_grids(
@@ -29,6 +34,31 @@ def int8_grids(
     if config.integer_stem:  # integers within an int8 already
         grids["stem.0.bn"] = grids["stem.0.act"] = Grid(1.0)
     return grids
+
+
+def build_int8_model(checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]]) -> tf_keras.Model:
+    """The rebuild of a checkpoint with every activation rounded to int8 at calibrated ranges.
+
+    Raises:
+        UserError: the ranges are another network's, or an activation was always zero.
+    """
+    config, metadata = checkpoint.config, checkpoint.metadata
+    size = metadata.input_height, metadata.input_width
+    _, observed = build_observed_model(checkpoint)
+    grids = int8_grids(config, metadata, observed.nodes, ranges)
+    return build_larq_model(config, checkpoint.state, *size, builder=partial(QuantizedBuilder, grids=grids))
+
+
+def build_observed_model(checkpoint: Checkpoint) -> tuple[tf_keras.Model, ObservedBuilder]:
+    """The rebuild of a checkpoint, and all of its activations."""
+    builders: list[ObservedBuilder] = []
+
+    def make(config: ModelConfig, store: WeightStore) -> ObservedBuilder:
+        builders.append(ObservedBuilder(config, store))
+        return builders[0]
+
+    size = checkpoint.metadata.input_height, checkpoint.metadata.input_width
+    return build_larq_model(checkpoint.config, checkpoint.state, *size, builder=make), builders[0]
 
 
 class ObservedBuilder(LarqBuilder):

@@ -10,9 +10,7 @@ from bihrnet_edge.export.tensorflow_env import tf, tf_keras
 def _fake_quant(x: Any, scale: float, zero_point: int = 0) -> Any:
     """``x`` rounded to what an int8 tensor holds; the converter makes int8 of it."""
     low, high = scale * (-128 - zero_point), scale * (127 - zero_point)
-    return tf.quantization.fake_quant_with_min_max_vars(
-        x, tf.constant(low, tf.float32), tf.constant(high, tf.float32)
-    )
+    return tf.quantization.fake_quant_with_min_max_vars(x, tf.constant(low, tf.float32), tf.constant(high, tf.float32))
 
 
 @tf_keras.utils.register_keras_serializable("bihrnet_edge")
