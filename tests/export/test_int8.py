@@ -1,4 +1,4 @@
-"""Int8 exports: every activation is one, additions are exact, and the file does what its fake-quantised rebuild does."""
+"""Int8 exports: every activation is int8, additions are exact, and the file does what its rebuild does."""
 
 from __future__ import annotations
 
