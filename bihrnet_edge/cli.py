@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy, cli_bench, cli_check, cli_demo
+from bihrnet_edge import cli_accuracy, cli_bench, cli_calibrate, cli_check, cli_demo
 from bihrnet_edge.cli_options import (
     AnyModelArgument,
     JsonOption,
@@ -67,6 +67,10 @@ def export(
             "--onnx-weights", help="packed: 1-bit kernels are bits that load as floats; plain: floats in the file too."
         ),
     ] = "packed",
+    precision: Annotated[
+        str, typer.Option(help="float, or int8 for all of an .lce.tflite that is not binary; int8 needs --ranges.")
+    ] = "float",
+    ranges: Annotated[Path | None, typer.Option(help="Activation ranges that `calibrate` saved.")] = None,
     preset: PresetOption = None,
 ) -> None:
     """Convert a checkpoint, compare every artifact with it, and write a report.
@@ -79,13 +83,24 @@ def export(
     from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
 
     form = onnx_form(onnx_weights)
+    if precision not in ("float", "int8"):
+        raise UserError(f"--precision is {precision!r}; choose float or int8.")
+    if (precision == "int8") != (ranges is not None):
+        raise UserError("--precision int8 and --ranges belong together; make the ranges with bihrnet-edge calibrate.")
+    calibrated = None
+    if ranges is not None:
+        from bihrnet_edge.calibration.ranges import read_ranges
+
+        calibrated = read_ranges(ranges)
     if (check_annotations is None) != (check_images is None):
         raise UserError("--check-annotations and --check-images belong together; give both or neither.")
     check = None
     if check_annotations is not None and check_images is not None:
         check = CheckSet(check_annotations, check_images, check_limit, max_drop)
     with progress_steps() as step:
-        report = export_checkpoint(model, target, out, check=check, preset=preset, onnx=form, step=step)
+        report = export_checkpoint(
+            model, target, out, check=check, preset=preset, onnx=form, ranges=calibrated, step=step
+        )
     rows = [
         [
             f"{artifact.path}" + (f" ({', '.join(artifact.form.values())})" if artifact.form else ""),
@@ -142,6 +157,9 @@ def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
         print_table("ops", ["op", "count"], [[name, str(count)] for name, count in ops])
 
 
+app.command(
+    epilog="Example: `bihrnet-edge calibrate bihrnet-small-lsp --annotations train.json --images images --size 128`"
+)(cli_calibrate.calibrate)
 app.command("eval", epilog="Example: `bihrnet-edge eval bihrnet-small-lsp --annotations val.json --images images`")(
     cli_accuracy.evaluate
 )

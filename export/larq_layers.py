@@ -7,19 +7,37 @@ from typing import Any
 from bihrnet_edge.export.tensorflow_env import tf, tf_keras
 
 
+def _fake_quant(x: Any, scale: float, zero_point: int = 0) -> Any:
+    """``x`` rounded to what an int8 tensor holds; the converter makes int8 of it."""
+    low, high = scale * (-128 - zero_point), scale * (127 - zero_point)
+    return tf.quantization.fake_quant_with_min_max_vars(x, tf.constant(low, tf.float32), tf.constant(high, tf.float32))
+
+
 @tf_keras.utils.register_keras_serializable("bihrnet_edge")
 class Threshold(tf_keras.layers.Layer):  # type: ignore[misc]
     """``x - beta`` with one threshold a channel: an RSign is this and the next layer's ``approx_sign``.
 
     Stored negated, as ``x + (-beta)``: an addition of a constant is what converters fold.
+
+    Args:
+        scale: of int8 inputs with the zero point 0; thresholds are then multiples of it.
     """
+
+    def __init__(self, scale: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
 
     def build(self, input_shape: Any) -> None:
         self.negative_beta = self.add_weight("negative_beta", shape=(int(input_shape[-1]),), initializer="zeros")
         super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
-        return inputs + self.negative_beta
+        if self.scale is None:
+            return inputs + self.negative_beta
+        return _fake_quant(inputs + _fake_quant(self.negative_beta, self.scale), self.scale)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
 
 
 @tf_keras.utils.register_keras_serializable("bihrnet_edge")
@@ -65,3 +83,18 @@ class RoundToInteger(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "limit": self.limit}
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class FakeQuant(tf_keras.layers.Layer):  # type: ignore[misc]
+    """Round to the 256 multiples of ``scale`` that an int8 with this zero point holds."""
+
+    def __init__(self, scale: float, zero_point: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.zero_point = scale, zero_point
+
+    def call(self, inputs: Any) -> Any:
+        return _fake_quant(inputs, self.scale, self.zero_point)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale, "zero_point": self.zero_point}

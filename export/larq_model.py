@@ -6,12 +6,13 @@ traced back to the parameter it came from. Data is ``(1, H, W, C)``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bihrnet_edge.calibration.scales import Operation
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.larq_layers import ChannelSlice, RoundToInteger, Scale, Threshold
 from bihrnet_edge.export.tensorflow_env import larq, tf, tf_keras
@@ -39,6 +40,8 @@ def build_larq_model(
     state: Mapping[str, torch.Tensor | npt.NDArray[Any]],
     height: int,
     width: int,
+    *,
+    builder: Callable[[ModelConfig, WeightStore], LarqBuilder] | None = None,
 ) -> tf_keras.Model:
     """The Keras/Larq model that computes what ``BiHRNet(config)`` with this ``state_dict`` computes.
 
@@ -46,6 +49,7 @@ def build_larq_model(
         config: the architecture; ``binary=False`` gives the real-valued twin in plain Keras layers.
         state: PyTorch ``state_dict``; every tensor in it must be used, and none may be missing.
         height, width: input size in pixels, multiples of 32.
+        builder: makes what builds the network; :class:`LarqBuilder` unless given.
 
     Returns:
         A functional model, images ``(1, height, width, 3)`` to heatmaps ``(1, height/4, width/4, K)``.
@@ -59,7 +63,7 @@ def build_larq_model(
     store = WeightStore(state)
     images = tf_keras.Input((height, width, 3), batch_size=1, name="images")
     # None of the layers needs autograph; Keras would run it on each call of each.
-    heatmaps = tf.autograph.experimental.do_not_convert(LarqBuilder(config, store).network)(images)
+    heatmaps = tf.autograph.experimental.do_not_convert((builder or LarqBuilder)(config, store).network)(images)
     store.finish()
     return tf_keras.Model(images, heatmaps, name="bihrnet")
 
@@ -75,12 +79,26 @@ class LarqBuilder:
         self.store = store
         self._unnamed = 0
 
+    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+        """What the next layer gets in place of ``y``: itself here, observed or quantised in subclasses.
+
+        Called with every tensor that a ``.tflite`` would hold as real values, in the order they are computed.
+
+        Args:
+            name: of the layer that computed it.
+            operation: what that does.
+            y: the tensor.
+            inputs: the tensors that it was computed from, as this method returned them; none for convolutions.
+            terms: for a ``sum``, of how many tensors.
+        """
+        return y
+
     def network(self, images: Any) -> Any:
         """Images (1, H, W, 3) to heatmaps (1, H/4, W/4, K)."""
         config = self.config
-        x = self.stem(images, "stem.0")
+        x = self.stem(self.emit("images", "input", images, []), "stem.0")
         if config.integer_stem:
-            x = RoundToInteger(STEM_LIMIT, name=self.unnamed("round"))(x)
+            x = self.round(x)
         x = self.stem(x, "stem.1")
         for index in range(config.bottlenecks):
             x = self.bottleneck(x, f"stage1.{index}")
@@ -98,7 +116,11 @@ class LarqBuilder:
     def stem(self, x: Any, name: str) -> Any:
         """Real-valued 3x3 stride-2 convolution, BatchNorm, PReLU."""
         x = self.convolution(x, f"{name}.conv", STEM_CHANNELS, 3, binary=False, stride=2)
-        return self.prelu(self.batch_norm(x, f"{name}.bn"), f"{name}.act")
+        return self.prelu(self.batch_norm(x, f"{name}.bn", "convolution"), f"{name}.act")
+
+    def round(self, x: Any) -> Any:
+        """The integers that the second convolution of an integer stem takes."""
+        return RoundToInteger(STEM_LIMIT, name=self.unnamed("round"))(x)
 
     def head(self, x: Any) -> Any:
         """Real-valued 1x1 convolution with a bias, one channel a keypoint."""
@@ -107,7 +129,7 @@ class LarqBuilder:
         y = layer(x)
         kernel = self.store.take("head.weight", (keypoints, channels, 1, 1))
         layer.set_weights([kernel.transpose(2, 3, 1, 0), self.store.take("head.bias", (keypoints,))])
-        return y
+        return self.emit("head", "convolution", y, [])
 
     def bottleneck(self, x: Any, name: str) -> Any:
         """A stage-1 bottleneck, ``ir`` or ``plain``."""
@@ -147,11 +169,7 @@ class LarqBuilder:
 
     def fuse(self, xs: list[Any], name: str, target: int) -> Any:
         """The mean of all branches, each brought to the size of branch ``target``."""
-        total: Any = None
-        for source, x in enumerate(xs):
-            y = self.path(x, f"{name}.{source}", source, target)
-            total = y if total is None else self.add(total, y)
-        return self.scale(total, 1.0 / len(xs))
+        return self.mean(self.path(x, f"{name}.{source}", source, target) for source, x in enumerate(xs))
 
     def path(self, x: Any, name: str, source: int, target: int) -> Any:
         """One branch brought to another's size: repeated 3x3 stride-2 steps, or 1x1 and nearest upsampling."""
@@ -159,7 +177,8 @@ class LarqBuilder:
         if source > target:
             y = self.resample(x, f"{name}.step", channels(target), 1)
             factor = 2 ** (source - target)
-            return tf_keras.layers.UpSampling2D(factor, interpolation="nearest", name=self.unnamed("upsample"))(y)
+            layer = tf_keras.layers.UpSampling2D(factor, interpolation="nearest", name=self.unnamed("upsample"))
+            return self.emit(layer.name, "pick", layer(y), [y])
         for step in range(target - source):
             last = step == target - source - 1
             x = self.resample(x, f"{name}.{step}", channels(target if last else source), 3, stride=2)
@@ -169,7 +188,8 @@ class LarqBuilder:
         """A unit that changes size or channels, beside average pooling and :meth:`match_channels`."""
         shortcut = x
         if stride > 1:
-            shortcut = tf_keras.layers.AveragePooling2D(stride, name=self.unnamed("average_pool"))(x)
+            layer = tf_keras.layers.AveragePooling2D(stride, name=self.unnamed("average_pool"))
+            shortcut = self.emit(layer.name, "pick", layer(x), [x])
         return self.add(
             self.match_channels(shortcut, channels), self.unit(x, f"{name}.unit", channels, kernel, stride=stride)
         )
@@ -180,7 +200,8 @@ class LarqBuilder:
         if binary:
             x = self.threshold(x, f"{name}.sign")
         x = self.convolution(x, f"{name}.conv", channels, kernel, binary=binary, stride=stride, dilation=dilation)
-        return self.prelu(self.batch_norm(x, f"{name}.bn"), f"{name}.act")
+        x = self.batch_norm(x, f"{name}.bn", "unit" if binary else "convolution")
+        return self.prelu(x, f"{name}.act")
 
     def threshold(self, x: Any, name: str) -> Any:
         """The first half of an RSign: ``x - beta``."""
@@ -219,20 +240,20 @@ class LarqBuilder:
         layer.set_weights([kernel.transpose(2, 3, 1, 0)])
         return y
 
-    def batch_norm(self, x: Any, name: str) -> Any:
-        """BatchNorm with its running statistics."""
+    def batch_norm(self, x: Any, name: str, operation: Operation) -> Any:
+        """BatchNorm with its running statistics, behind a convolution that ``operation`` says the kind of."""
         layer = tf_keras.layers.BatchNormalization(epsilon=_BN_EPSILON, name=name)
         y = layer(x)
         parts = ("weight", "bias", "running_mean", "running_var")
         layer.set_weights([self.store.take(f"{name}.{part}", (x.shape[-1],)) for part in parts])
-        return y
+        return self.emit(name, operation, y, [])
 
     def prelu(self, x: Any, name: str) -> Any:
         """PReLU with one slope a channel."""
         layer = tf_keras.layers.PReLU(shared_axes=[1, 2], name=name)
         y = layer(x)
         layer.set_weights([self.store.take(f"{name}.weight", (x.shape[-1],))[np.newaxis, np.newaxis, :]])
-        return y
+        return self.emit(name, "prelu", y, [x])
 
     def match_channels(self, x: Any, channels: int) -> Any:
         """Tile, or average groups: :func:`bihrnet_edge.model.blocks.match_channels` with channels last."""
@@ -245,26 +266,34 @@ class LarqBuilder:
             return tiled if have * repeats == channels else self.channel_slice(tiled, 0, channels)
         if have % channels:
             x = self.concatenate([x, self.channel_slice(x, 0, channels * repeats - have)])
-        total = self.channel_slice(x, 0, channels)
-        for group in range(1, repeats):
-            total = self.add(total, self.channel_slice(x, group * channels, (group + 1) * channels))
-        return self.scale(total, 1.0 / repeats)
+        return self.mean(self.channel_slice(x, at * channels, (at + 1) * channels) for at in range(repeats))
 
     def add(self, a: Any, b: Any) -> Any:
         """Elementwise sum."""
-        return tf_keras.layers.Add(name=self.unnamed("add"))([a, b])
+        layer = tf_keras.layers.Add(name=self.unnamed("add"))
+        return self.emit(layer.name, "add", layer([a, b]), [a, b])
 
-    def scale(self, x: Any, factor: float) -> Any:
-        """Product with a constant."""
-        return Scale(factor, name=self.unnamed("scale"))(x)
+    def mean(self, xs: Iterable[Any]) -> Any:
+        """Elementwise mean: each is summed as soon as it is there, then a product with a constant."""
+        total, terms = None, 0
+        for terms, x in enumerate(xs, start=1):
+            if total is None:
+                total = x
+                continue
+            layer = tf_keras.layers.Add(name=self.unnamed("add"))
+            total = self.emit(layer.name, "sum", layer([total, x]), [total, x], terms)
+        scale = Scale(1.0 / terms, name=self.unnamed("scale"))
+        return self.emit(scale.name, "mean", scale(total), [total])
 
     def concatenate(self, xs: list[Any]) -> Any:
         """Join along the channels."""
-        return tf_keras.layers.Concatenate(name=self.unnamed("concatenate"))(xs)
+        layer = tf_keras.layers.Concatenate(name=self.unnamed("concatenate"))
+        return self.emit(layer.name, "pick", layer(xs), xs)
 
     def channel_slice(self, x: Any, start: int, stop: int) -> Any:
         """Channels ``start`` to ``stop`` (exclusive)."""
-        return ChannelSlice(start, stop, name=self.unnamed("slice"))(x)
+        layer = ChannelSlice(start, stop, name=self.unnamed("slice"))
+        return self.emit(layer.name, "pick", layer(x), [x])
 
     def unnamed(self, kind: str) -> str:
         """A name for a layer without parameters; Keras' own would count on through the whole process."""

@@ -15,6 +15,8 @@ INPUT_NAME = "images"
 OUTPUT_NAME = "heatmaps"
 
 _TARGET = "arm"
+#: What makes the converter emit int8 tensors.
+_FAKE_QUANT = "FakeQuantWithMinMaxVars"
 _USE_OUR_LCE = "install the larq-compute-engine version that bihrnet-edge asks for"
 
 
@@ -62,13 +64,14 @@ def convert_traced(traced: Traced) -> bytes:
     """
     from larq_compute_engine.mlir._tf_tfl_flatbuffer import convert_graphdef_to_tflite_flatbuffer
 
+    graph = _frozen_graph(traced.function)
     data: bytes = convert_graphdef_to_tflite_flatbuffer(
-        _frozen_graph(traced.function).SerializeToString(deterministic=True),
+        graph.SerializeToString(deterministic=True),
         [INPUT_NAME],
         ["DT_FLOAT"],
         [traced.function.inputs[0].shape.as_list()],
         [OUTPUT_NAME],
-        False,  # no training-time quantization ops to interpret
+        any(node.op == _FAKE_QUANT for node in graph.node),
         _TARGET,
         None,
     )

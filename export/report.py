@@ -28,7 +28,7 @@ class ArtifactReport:
         key: ``lce`` or ``onnx``.
         path: where it lies, ``.rejected`` included.
         size_bytes, sha256: of the file.
-        form: what was chosen among an ``.onnx``'s forms, as it came out; empty for the others.
+        form: what was chosen among an artifact's forms, as it came out, e.g. ``precision``: ``int8``.
         ops: operators by name.
         agreement: with torch's heatmaps.
         metric: per cent, None without a check set.

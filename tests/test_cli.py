@@ -369,7 +369,8 @@ def test_a_missing_extra_is_one_sentence(module: str, arguments: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["", "export", "inspect", "eval", "check", "demo", "predict", "bench", "train", "doctor"]
+    "command",
+    ["", "export", "calibrate", "inspect", "eval", "check", "demo", "predict", "bench", "train", "doctor"],
 )
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*([command] if command else []), "--help") == 0

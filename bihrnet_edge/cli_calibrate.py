@@ -1,0 +1,70 @@
+"""The command that finds activation ranges for int8: ``calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from bihrnet_edge.cli_options import AnnotationsOption, ImagesOption, ModelArgument, PresetOption
+from bihrnet_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from bihrnet_edge.calibration.observers import ObserverName
+
+
+def calibrate(
+    model: ModelArgument,
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    out: Annotated[Path, typer.Option("--out", help="Where the ranges go; `export --ranges` reads them.")] = Path(
+        "ranges.json"
+    ),
+    size: Annotated[int, typer.Option(min=1, help="Draw so many people, stratified by size and visible joints.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    observer: Annotated[
+        str, typer.Option(help="minmax, percentile, entropy or mse: what of an activation's values int8 shall hold.")
+    ] = "minmax",
+    percentile: Annotated[
+        float, typer.Option(min=50.0, max=100.0, help="For percentile: per cent of the values that stay inside.")
+    ] = 99.99,
+    held_out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Manifest of a subset that accuracy is checked on; its images are left out. May be repeated."
+        ),
+    ] = None,
+    write_subset: Annotated[
+        Path | None, typer.Option("--write-subset", help="Keep who was drawn as a manifest, as `check --size` does.")
+    ] = None,
+    preset: PresetOption = None,
+) -> None:
+    """Run a checkpoint on calibration images and save the range of every activation, for an int8 export."""
+    from bihrnet_edge.calibration.observers import OBSERVERS
+
+    if observer not in OBSERVERS:
+        raise UserError(f"--observer is {observer!r}; choose one of {', '.join(OBSERVERS)}.")
+    from bihrnet_edge.calibration.manifest import read_manifest, write_manifest
+    from bihrnet_edge.calibration.ranges import write_ranges
+    from bihrnet_edge.calibration.subset import choose_subset, subset_of
+    from bihrnet_edge.console import progress_steps
+    from bihrnet_edge.data.dataset import load_annotations
+    from bihrnet_edge.export.calibrate import calibrate as run
+    from bihrnet_edge.model.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(model, preset)
+    others = [read_manifest(path) for path in held_out or []]
+    with progress_steps() as step:
+        with step(f"read {annotations}"):
+            dataset = load_annotations(annotations, images)
+        with step(f"draw {size} people") as advance:
+            manifest = choose_subset(
+                dataset, annotations, images, size, seed, others=others, leave_out=True, progress=advance
+            )
+        chosen = subset_of(dataset, manifest, annotations)
+        ranges = run(checkpoint, chosen, manifest, cast("ObserverName", observer), percentile=percentile, step=step)
+    if write_subset is not None:
+        write_manifest(write_subset, manifest)
+    write_ranges(out, ranges)
+    typer.echo(f"{out}: ranges of {len(ranges.activations)} activations on {ranges.images} people of {annotations}")

@@ -1,0 +1,128 @@
+"""Running the Keras rebuild over calibration images, and observing every activation on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bihrnet_edge.calibration.histogram import Histogram
+from bihrnet_edge.calibration.manifest import SubsetManifest
+from bihrnet_edge.calibration.observers import PERCENTILE, ObserverName, Range, observe
+from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
+from bihrnet_edge.calibration.scales import Node
+from bihrnet_edge.console import Step
+from bihrnet_edge.data.dataset import PoseDataset
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.runtimes.base import Images
+from bihrnet_edge.runtimes.crops import person_batches
+
+if TYPE_CHECKING:
+    from bihrnet_edge.model.checkpoint import Checkpoint
+
+#: Fewer images leave the tails of the distributions to chance.
+MIN_IMAGES = 16
+_BATCH = 8
+
+
+class Activations:
+    """A network whose every activation can be looked at.
+
+    Attributes:
+        nodes: the activations, each after its inputs.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from bihrnet_edge.export.larq_int8 import build_observed_model
+        from bihrnet_edge.export.tensorflow_env import tf, tf_keras
+
+        model, observed = build_observed_model(checkpoint)
+        self.nodes: list[Node] = observed.nodes
+        self._names = list(observed.tensors)
+        network = tf_keras.Model(model.inputs, list(observed.tensors.values()))
+        self._run = tf.function(lambda images: network(images, training=False), autograph=False)
+        self._constant = tf.constant
+
+    def of(self, images: Images) -> Iterable[dict[str, Any]]:
+        """The activations of one image ``(1, H, W, 3)`` after the other, by name."""
+        for index in range(len(images)):
+            values = self._run(self._constant(images[index : index + 1]))
+            yield {name: value.numpy() for name, value in zip(self._names, values, strict=True)}
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    dataset: PoseDataset,
+    manifest: SubsetManifest,
+    observer: ObserverName,
+    *,
+    percentile: float = PERCENTILE,
+    step: Step,
+) -> Ranges:
+    """Ranges of a checkpoint's activations over a calibration set.
+
+    Args:
+        checkpoint: a binary network.
+        dataset: the people that the manifest names, see :func:`~bihrnet_edge.calibration.subset.subset_of`.
+        manifest: of the calibration set.
+        observer, percentile: as in :func:`~bihrnet_edge.calibration.observers.observe`.
+        step: shows progress.
+
+    Raises:
+        UserError: there are too few images, one cannot be read, or an activation is NaN, infinite or constant.
+    """
+    if len(dataset) < MIN_IMAGES:
+        raise UserError(f"{len(dataset)} calibration people are too few for stable ranges; give {MIN_IMAGES} or more.")
+    with step("rebuild in Larq"):
+        activations = Activations(checkpoint)
+    with step(f"calibrate with {observer}") as advance:
+        batches = (images for _, images, _ in person_batches(dataset.people, checkpoint.metadata, _BATCH))
+        ranges = observe_activations(
+            activations, batches, observer, percentile=percentile, progress=lambda done: advance(done, len(dataset))
+        )
+    return Ranges(
+        checkpoint.metadata.name,
+        weights_sha256(checkpoint.state),
+        observer,
+        len(dataset),
+        manifest.annotations,
+        manifest.annotations_sha256,
+        tuple(sorted({person.image_sha256 for person in manifest.people})),
+        ranges,
+    )
+
+
+def observe_activations(
+    activations: Activations,
+    batches: Iterable[Images],
+    observer: ObserverName,
+    *,
+    percentile: float = PERCENTILE,
+    progress: Callable[[int], None] | None = None,
+) -> Mapping[str, Range]:
+    """The range of every activation over normalised images.
+
+    Args:
+        activations: the network.
+        batches: float32 ``(N, H, W, 3)``, at least one.
+        observer, percentile: as in :func:`~bihrnet_edge.calibration.observers.observe`.
+        progress: called with the images done.
+
+    Raises:
+        UserError: an activation is NaN, infinite or always the same.
+    """
+    histograms = {node.name: Histogram() for node in activations.nodes}
+    done = 0
+    for images in batches:
+        for values in activations.of(images):
+            for name, histogram in histograms.items():
+                histogram.add(values[name], name)
+            done += 1
+            if progress is not None:
+                progress(done)
+    for name, histogram in histograms.items():
+        if histogram.low == histogram.high:
+            raise UserError(
+                f"the activation {name!r} is {histogram.low:g} everywhere on all {done} calibration images: a "
+                "constant has no range; calibrate on other images, or train again."
+            )
+    return {name: observe(histogram, observer, percentile) for name, histogram in histograms.items()}

@@ -1,0 +1,113 @@
+"""The Keras rebuild observed and quantised: what computes which tensor, and int8 scales at the calibrated ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bihrnet_edge.calibration.scales import HIGHEST, LOWEST, Grid, Node, Operation, grid_of, share_scales
+from bihrnet_edge.export.larq_layers import FakeQuant, Threshold
+from bihrnet_edge.export.larq_model import LarqBuilder, build_larq_model
+from bihrnet_edge.export.tensorflow_env import tf_keras
+from bihrnet_edge.export.weights import WeightStore
+from bihrnet_edge.model.config import ModelConfig
+from bihrnet_edge.pose.metadata import PoseMetadata
+
+if TYPE_CHECKING:
+    from bihrnet_edge.model.checkpoint import Checkpoint
+
+
+def int8_grids(
+    config: ModelConfig, metadata: PoseMetadata, nodes: Sequence[Node], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, Grid]:
+    """The int8 grid of every activation: by calibrated ranges, but where the values are known beforehand.
+
+    Raises:
+        UserError: the ranges are another network's, or an activation was always zero.
+    """
+    grids = share_scales(nodes, ranges)
+    ends = [(pixel / 255 - m) / s for m, s in zip(metadata.mean, metadata.std, strict=True) for pixel in (0, 255)]
+    grids["images"] = grid_of(min(ends), max(ends))
+    if config.integer_stem:  # integers within an int8 already
+        grids["stem.0.bn"] = grids["stem.0.act"] = Grid(1.0)
+    return grids
+
+
+def build_int8_model(checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]]) -> tf_keras.Model:
+    """The rebuild of a checkpoint with every activation rounded to int8 at calibrated ranges.
+
+    Raises:
+        UserError: the ranges are another network's, or an activation was always zero.
+    """
+    config, metadata = checkpoint.config, checkpoint.metadata
+    size = metadata.input_height, metadata.input_width
+    _, observed = build_observed_model(checkpoint)
+    grids = int8_grids(config, metadata, observed.nodes, ranges)
+    return build_larq_model(config, checkpoint.state, *size, builder=partial(QuantizedBuilder, grids=grids))
+
+
+def build_observed_model(checkpoint: Checkpoint) -> tuple[tf_keras.Model, ObservedBuilder]:
+    """The rebuild of a checkpoint, and all of its activations."""
+    builders: list[ObservedBuilder] = []
+
+    def make(config: ModelConfig, store: WeightStore) -> ObservedBuilder:
+        builders.append(ObservedBuilder(config, store))
+        return builders[0]
+
+    size = checkpoint.metadata.input_height, checkpoint.metadata.input_width
+    return build_larq_model(checkpoint.config, checkpoint.state, *size, builder=make), builders[0]
+
+
+class ObservedBuilder(LarqBuilder):
+    """Keeps every tensor, and what it was computed from."""
+
+    def __init__(self, config: ModelConfig, store: WeightStore) -> None:
+        super().__init__(config, store)
+        self.tensors: dict[str, Any] = {}
+        self.nodes: list[Node] = []
+        self._names: dict[int, str] = {}
+
+    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+        self.tensors[name] = y
+        self.nodes.append(Node(name, operation, tuple(self._names[id(x)] for x in inputs), terms))
+        self._names[id(y)] = name
+        return y
+
+
+class QuantizedBuilder(LarqBuilder):
+    """Rounds every tensor that has a grid, and thresholds to the grid of what they are compared with."""
+
+    def __init__(self, config: ModelConfig, store: WeightStore, grids: Mapping[str, Grid]) -> None:
+        super().__init__(config, store)
+        self._grids = grids
+        self._grid_of: dict[int, tuple[Any, Grid]] = {}
+
+    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+        grid = self._grids.get(name)
+        if grid is None:
+            return y
+        y = FakeQuant(grid.scale, grid.zero_point, name=f"{name}.int8")(y)
+        self._grid_of[id(y)] = y, grid
+        return y
+
+    def round(self, x: Any) -> Any:
+        """Nothing, where the tensor is int8 in units of 1 already."""
+        if id(x) not in self._grid_of:
+            return super().round(x)
+        self.unnamed("round")  # the names after it stay the same
+        return x
+
+    def threshold(self, x: Any, name: str) -> Any:
+        if id(x) not in self._grid_of:
+            return super().threshold(x, name)
+        _, grid = self._grid_of[id(x)]
+        beta = self.store.take(f"{name}.beta", (x.shape[-1],)).astype(np.float64)
+        # q stands for values from q - 1/2 to q + 1/2: the first q above the threshold is half a step up.
+        codes = np.rint(beta / grid.scale + 0.5)
+        layer = Threshold(grid.scale, name=name)
+        y = layer(x)
+        layer.set_weights([(-np.clip(codes, -HIGHEST, -LOWEST) * grid.scale).astype(np.float32)])
+        return y

@@ -1,0 +1,102 @@
+"""Int8 exports: every activation is int8, additions are exact, and the file does what its rebuild does."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_helpers import SMALL, random_network, run_lce
+
+from bihrnet_edge.calibration.verification import synthetic_images
+from bihrnet_edge.errors import UserError
+from bihrnet_edge.export.calibrate import Activations, observe_activations
+from bihrnet_edge.export.larq_int8 import build_int8_model
+from bihrnet_edge.export.lce import check_binary_ops, convert_traced, trace
+from bihrnet_edge.model.checkpoint import Checkpoint
+from bihrnet_edge.model.exact import make_exact
+from bihrnet_edge.pose.keypoints import KeypointSet
+from bihrnet_edge.pose.metadata import PoseMetadata
+from bihrnet_edge.runtimes.base import Images
+from bihrnet_edge.runtimes.tflite_file import TfliteFile, parse_tflite
+
+TINY = dataclasses.replace(SMALL, bottlenecks=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    metadata = PoseMetadata("tiny", 32, 32, KeypointSet("five", tuple("abcde")))
+    return make_exact(Checkpoint(metadata, TINY, dict(random_network(TINY).state_dict())))
+
+
+@pytest.fixture(scope="module")
+def images(checkpoint: Checkpoint) -> Images:
+    return synthetic_images(checkpoint.metadata, 6)
+
+
+@pytest.fixture(scope="module")
+def activations(checkpoint: Checkpoint) -> Activations:
+    return Activations(checkpoint)
+
+
+def test_int8_export(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
+    ranges = observe_activations(activations, [images[:2], images[2:]], "minmax")
+    traced = trace(build_int8_model(checkpoint, ranges))
+    data = convert_traced(traced)
+    check_binary_ops(data, checkpoint.config)
+    file = parse_tflite(data, Path("int8"))
+
+    ops = file.histogram()
+    assert ops["QUANTIZE"] == ops["DEQUANTIZE"] == 1  # at the two ends, nothing between
+    results = [file.tensors[op.outputs[0]] for op in file.operators if op.name not in ("LceQuantize", "DEQUANTIZE")]
+    assert {tensor.dtype for tensor in results} == {"int8"}
+    first = file.tensors[file.operators[0].outputs[0]]
+    assert (first.scale, first.zero_point) == (1 / 64, 0)  # a byte is pixel - 128
+    _check_additions(file)
+
+    for image in images[:2]:
+        rebuilt = traced.function(images=image[None]).numpy()
+        assert np.corrcoef(run_lce(data, image[None]).ravel(), rebuilt.ravel())[0, 1] > 0.99
+
+
+def _check_additions(file: TfliteFile) -> None:
+    """One scale, and zero points that cancel but for the trunk's own; partial sums of means are the exception."""
+    exact = 0
+    for op in file.operators:
+        if op.name == "ADD":
+            one, other, result = (file.tensors[index] for index in (*op.inputs, op.outputs[0]))
+            assert one.scale is not None
+            assert result.scale is not None
+            if result.scale == pytest.approx(one.scale, rel=1e-6):
+                assert other.scale == pytest.approx(one.scale, rel=1e-6)
+                exact += 1
+            else:
+                assert (result.scale / one.scale) % 0.5 == pytest.approx(0, abs=0.34)  # k / (k - 1)
+    assert exact > 50
+
+
+def test_observed_values_are_the_networks(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
+    import torch
+
+    network = checkpoint.build()
+    seen = {}
+    for path in ("stem.0.bn", "stem.1.act", "stage1.0.reduce.act", "stage4.0.branches.2.0.mix.bn", "head"):
+        module = network.get_submodule(path)
+        module.register_forward_hook(lambda _m, _i, out, path=path: seen.update({path: out.permute(0, 2, 3, 1)}))
+    with torch.no_grad():
+        network(torch.from_numpy(images[:1]).permute(0, 3, 1, 2))
+    (values,) = activations.of(images[:1])
+    for path, expected in seen.items():
+        assert np.allclose(values[path], expected.numpy(), atol=1e-4 * float(expected.abs().max())), path
+
+
+def test_activations_without_a_range_are_refused(checkpoint: Checkpoint, images: Images) -> None:
+    state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
+    state["stage1.0.reduce.act.weight"][:] = 0.0
+    state["stage1.0.reduce.bn.bias"][:] = -1e6
+    with pytest.raises(UserError, match=r"'stage1\.0\.reduce\.act' is -?0 everywhere on all 1 calibration images"):
+        observe_activations(Activations(dataclasses.replace(checkpoint, state=state)), [images[:1]], "minmax")
+    state["stage1.0.reduce.act.weight"][:] = 3e38
+    with pytest.raises(UserError, match=r"values of the activation 'stage1\.0\.reduce\.act' are NaN, infinite"):
+        observe_activations(Activations(dataclasses.replace(checkpoint, state=state)), [images[:1]], "minmax")
