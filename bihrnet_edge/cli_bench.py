@@ -103,7 +103,8 @@ def bench(
             check_writable(path)
     entries = entries_of(artifacts, counts, runtime or [])
     settings = _Settings(entries, runs, rounds, warmup, cpus, profile)
-    _refuse_stray(ssh is not None, "--ssh", ssh_config or wheel or remote_python != "python3", "--ssh-config, --wheel")
+    there = ssh_config or wheel or remote_python != "python3"
+    _refuse_stray(ssh is not None, "--ssh", there, "--ssh-config, --remote-python, --wheel")
     _refuse_stray(adb, "--adb", serial or benchmark_model or delegate, "--serial, --benchmark-model, --delegate")
     if adb and ssh is not None:
         raise UserError("--ssh and --adb are two machines; give one of them.")
