@@ -172,7 +172,7 @@ def main() -> None:
         kept.write_text(json.dumps(measure(arguments.folder, seeds[0]), indent=1) + "\n", encoding="utf-8")
     measured = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     height, width = SIZE
-    print(f"{len(seeds)} seeds, {len(scores)} networks, {height}x{width}, PCK@0.2 on LSP-extended's validation split\n")
+    print(f"seeds {seeds}, {len(scores)} networks, {height}x{width}, PCK@0.2 on LSP-extended's validation split\n")
     print(networks(scores, seeds, measured), effects(scores), sep="\n\n")
 
 

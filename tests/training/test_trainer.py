@@ -135,7 +135,10 @@ def test_the_same_seed_gives_the_same_fifty_losses(toy: PoseDataset, tmp_path: P
 def test_loss_falls_and_the_toy_is_learnt(toy: PoseDataset, tmp_path: Path) -> None:
     recipe = _recipe(epochs=14, learning_rate=1e-2, losses={"target_kl": 1.0}, size=(64, 64))
     recipe = dataclasses.replace(
-        recipe, phases=recipe.phases[:1], augmentation=Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 8, 0.0, 0.0)
+        recipe,
+        preset="bihrnet-small",
+        phases=recipe.phases[:1],
+        augmentation=Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 8, 0.0, 0.0),
     )
     Trainer(recipe, tmp_path, toy, toy).run()
     entries = [entry for entry in _log(tmp_path) if entry["event"] == "epoch"]
