@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from bihrnet_edge.cli_options import AnnotationsOption, ImagesOption, ModelArgument, PresetOption
 from bihrnet_edge.errors import UserError
-
-if TYPE_CHECKING:
-    from bihrnet_edge.calibration.observers import ObserverName
 
 
 def calibrate(
@@ -63,7 +60,7 @@ def calibrate(
                 dataset, annotations, images, size, seed, others=others, leave_out=True, progress=advance
             )
         chosen = subset_of(dataset, manifest, annotations)
-        ranges = run(checkpoint, chosen, manifest, cast("ObserverName", observer), percentile=percentile, step=step)
+        ranges = run(checkpoint, chosen, manifest, observer, percentile=percentile, step=step)
     if write_subset is not None:
         write_manifest(write_subset, manifest)
     write_ranges(out, ranges)
