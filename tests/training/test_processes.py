@@ -63,7 +63,7 @@ def test_two_processes_have_the_gradients_of_one(toy: PoseDataset, toy_folder: P
 
 
 def _recipe(toy_folder: Path, tmp_path: Path, **changes: object) -> Path:
-    phase = {"size": [32, 32], "batch": 4, "epochs": 3, "losses": {"awing": 0.2}, "ema_decay": 0.9}
+    phase = {"size": [32, 32], "batch": 4, "epochs": 2, "losses": {"awing": 0.2}, "ema_decay": 0.9}
     recipe = {
         "name": "toy",
         "preset": "tiny",
