@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from bihrnet_edge.cli_options import (
     ThreadsOption,
 )
 from bihrnet_edge.errors import AccuracyGateError, GateError, UserError
+
+if TYPE_CHECKING:
+    from bihrnet_edge.export.int8_form import Int8Form
 
 _INTERRUPTED = 130
 #: Optional dependency (its module) to the extra that installs it.
@@ -58,6 +61,9 @@ def export(
     ] = None,
     check_images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
     check_limit: Annotated[int | None, typer.Option(min=1, help="Check on the first N people only.")] = None,
+    check_subset: Annotated[
+        Path | None, typer.Option(help="Check on the people of this manifest, see `check --write-subset`.")
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(min=0.0, help="Points of the metric that an artifact may lose; past it, exit code 3.")
     ] = 0.5,
@@ -68,7 +74,11 @@ def export(
         ),
     ] = "packed",
     precision: Annotated[
-        str, typer.Option(help="float, or int8 for all of an .lce.tflite that is not binary; int8 needs --ranges.")
+        str,
+        typer.Option(
+            help="Of what is not binary in an .lce.tflite: float, int8 (needs --ranges), or mixed, which leaves in "
+            "float what int8 would hurt most (needs --ranges of `calibrate --sweep`)."
+        ),
     ] = "float",
     ranges: Annotated[Path | None, typer.Option(help="Activation ranges that `calibrate` saved.")] = None,
     preset: PresetOption = None,
@@ -83,24 +93,16 @@ def export(
     from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
 
     form = onnx_form(onnx_weights)
-    if precision not in ("float", "int8"):
-        raise UserError(f"--precision is {precision!r}; choose float or int8.")
-    if (precision == "int8") != (ranges is not None):
-        raise UserError("--precision int8 and --ranges belong together; make the ranges with bihrnet-edge calibrate.")
-    calibrated = None
-    if ranges is not None:
-        from bihrnet_edge.calibration.ranges import read_ranges
-
-        calibrated = read_ranges(ranges)
+    int8 = _int8_form(precision, ranges)
     if (check_annotations is None) != (check_images is None):
         raise UserError("--check-annotations and --check-images belong together; give both or neither.")
     check = None
     if check_annotations is not None and check_images is not None:
-        check = CheckSet(check_annotations, check_images, check_limit, max_drop)
+        check = CheckSet(check_annotations, check_images, check_limit, max_drop, check_subset)
+    elif check_subset is not None:
+        raise UserError("--check-subset names people of --check-annotations; give these and --check-images.")
     with progress_steps() as step:
-        report = export_checkpoint(
-            model, target, out, check=check, preset=preset, onnx=form, ranges=calibrated, step=step
-        )
+        report = export_checkpoint(model, target, out, check=check, preset=preset, onnx=form, int8=int8, step=step)
     rows = [
         [
             f"{artifact.path}" + (f" ({', '.join(artifact.form.values())})" if artifact.form else ""),
@@ -126,6 +128,20 @@ def export(
     typer.echo(f"report: {report.path}")
     if report.failure:
         raise AccuracyGateError(report.failure)
+
+
+def _int8_form(precision: str, ranges: Path | None) -> Int8Form | None:
+    """What ``--precision`` and ``--ranges`` ask for; None for float."""
+    from bihrnet_edge.calibration.ranges import read_ranges
+    from bihrnet_edge.export.int8_form import Int8Form
+
+    if precision not in ("float", "int8", "mixed"):
+        raise UserError(f"--precision is {precision!r}; choose float, int8 or mixed.")
+    if (precision != "float") != (ranges is not None):
+        raise UserError(
+            "--precision int8 or mixed and --ranges belong together; make the ranges with bihrnet-edge calibrate."
+        )
+    return None if ranges is None else Int8Form.of(read_ranges(ranges), mixed=precision == "mixed", where=ranges)
 
 
 @app.command(epilog="Example: `bihrnet-edge inspect out/bihrnet-small-lsp.lce.tflite`")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bihrnet_edge.calibration.mixed import DEFAULT_SHARE
 from bihrnet_edge.cli_options import AnnotationsOption, ImagesOption, ModelArgument, PresetOption
 from bihrnet_edge.errors import UserError
 
@@ -35,6 +36,18 @@ def calibrate(
     write_subset: Annotated[
         Path | None, typer.Option("--write-subset", help="Keep who was drawn as a manifest, as `check --size` does.")
     ] = None,
+    sweep: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Round one activation at a time on so many of the images and choose what stays in float, for "
+            "`export --precision mixed`; takes minutes.",
+        ),
+    ] = 0,
+    mixed_share: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of int8's error in the heatmaps that mixed may leave."),
+    ] = DEFAULT_SHARE,
     preset: PresetOption = None,
 ) -> None:
     """Run a checkpoint on calibration images and save the range of every activation, for an int8 export."""
@@ -60,8 +73,15 @@ def calibrate(
                 dataset, annotations, images, size, seed, others=others, leave_out=True, progress=advance
             )
         chosen = subset_of(dataset, manifest, annotations)
-        ranges = run(checkpoint, chosen, manifest, observer, percentile=percentile, step=step)
+        ranges = run(
+            checkpoint, chosen, manifest, observer, percentile=percentile, sweep=sweep, share=mixed_share, step=step
+        )
     if write_subset is not None:
         write_manifest(write_subset, manifest)
     write_ranges(out, ranges)
     typer.echo(f"{out}: ranges of {len(ranges.activations)} activations on {ranges.images} people of {annotations}")
+    if (found := ranges.sensitivity) is not None:
+        typer.echo(
+            f"mixed keeps {len(found.kept)} of {len(found.alone)} activations in float; squared error of the heatmaps, "
+            f"relative: int8 {found.int8:.2g}, mixed {found.mixed:.2g}"
+        )

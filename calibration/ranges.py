@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bihrnet_edge.calibration.mixed import Sensitivity
 from bihrnet_edge.calibration.subset import hash_images
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.files import make_folder, write_text
@@ -36,6 +37,7 @@ class Ranges:
         annotations_sha256: hex digest of its bytes.
         image_sha256: hex digests of the image files, sorted; what an exporter's check images are held against.
         activations: ``(low, high)`` by the name of the layer that computes it; holds zero.
+        sensitivity: to int8, where a sweep was made; what ``mixed`` precision needs.
     """
 
     model: str
@@ -46,6 +48,7 @@ class Ranges:
     annotations_sha256: str
     image_sha256: tuple[str, ...]
     activations: Mapping[str, tuple[float, float]]
+    sensitivity: Sensitivity | None = None
 
     def refuse_other_weights(self, weights: str, model: str) -> None:
         """A :class:`UserError` unless :func:`weights_sha256` of the weights is this."""
@@ -77,6 +80,7 @@ class Ranges:
             "annotations_sha256": self.annotations_sha256,
             "image_sha256": list(self.image_sha256),
             "activations": {name: list(ends) for name, ends in self.activations.items()},
+            "sensitivity": None if self.sensitivity is None else self.sensitivity.to_dict(),
         }
 
 
@@ -126,7 +130,28 @@ def read_ranges(path: Path) -> Ranges:
         _digest(_field(document, "annotations_sha256", str, where), where),
         tuple(_digest(digest, where) for digest in digests),
         {name: _ends(ends, f"{where}, activation {name!r}") for name, ends in activations.items()},
+        None if document.get("sensitivity") is None else _sensitivity(document, activations, f"{where}, sensitivity,"),
     )
+
+
+def _sensitivity(document: Any, activations: Mapping[str, Any], where: str) -> Sensitivity:
+    found = _field(document, "sensitivity", dict, where)
+    alone, kept = _field(found, "alone", dict, where), _field(found, "kept", list, where)
+    if set(alone) != set(activations) or not all(isinstance(name, str) and name in activations for name in kept):
+        raise UserError(f"{where} name other activations than the ranges; {_AGAIN}.")
+    return Sensitivity(
+        _field(found, "images", int, where),
+        _error(found.get("int8"), where),
+        _error(found.get("mixed"), where),
+        {name: _error(value, where) for name, value in alone.items()},
+        tuple(kept),
+    )
+
+
+def _error(value: Any, where: str) -> float:
+    if type(value) not in (int, float) or not 0.0 <= value < math.inf:
+        raise UserError(f"{where} hold {value!r} where an error, 0 or greater, should be; {_AGAIN}.")
+    return float(value)
 
 
 def _field(document: Any, key: str, kind: type, where: str) -> Any:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bihrnet_edge.calibration.histogram import Histogram
 from bihrnet_edge.calibration.manifest import SubsetManifest
+from bihrnet_edge.calibration.mixed import DEFAULT_SHARE, Sensitivity, choose_float
 from bihrnet_edge.calibration.observers import PERCENTILE, ObserverName, Range, observe
 from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
 from bihrnet_edge.calibration.scales import Node
@@ -56,6 +59,8 @@ def calibrate(
     observer: ObserverName,
     *,
     percentile: float = PERCENTILE,
+    sweep: int = 0,
+    share: float = DEFAULT_SHARE,
     step: Step,
 ) -> Ranges:
     """Ranges of a checkpoint's activations over a calibration set.
@@ -65,6 +70,8 @@ def calibrate(
         dataset: the people that the manifest names, see :func:`~bihrnet_edge.calibration.subset.subset_of`.
         manifest: of the calibration set.
         observer, percentile: as in :func:`~bihrnet_edge.calibration.observers.observe`.
+        sweep: on so many of the images it is measured what rounding each activation alone does; 0 leaves that out.
+        share: as in :func:`~bihrnet_edge.calibration.mixed.choose_float`.
         step: shows progress.
 
     Raises:
@@ -79,6 +86,12 @@ def calibrate(
         ranges = observe_activations(
             activations, batches, observer, percentile=percentile, progress=lambda done: advance(done, len(dataset))
         )
+    sensitivity = None
+    if sweep:
+        count = min(sweep, len(dataset))
+        people = [dataset.people[index * len(dataset) // count] for index in range(count)]
+        images = np.concatenate([images for _, images, _ in person_batches(people, checkpoint.metadata, _BATCH)])
+        sensitivity = find_sensitivity(checkpoint, ranges, images, share, step)
     return Ranges(
         checkpoint.metadata.name,
         weights_sha256(checkpoint.state),
@@ -88,7 +101,35 @@ def calibrate(
         manifest.annotations_sha256,
         tuple(sorted({person.image_sha256 for person in manifest.people})),
         ranges,
+        sensitivity,
     )
+
+
+def find_sensitivity(
+    checkpoint: Checkpoint, ranges: Mapping[str, Range], images: Images, share: float, step: Step
+) -> Sensitivity:
+    """What rounding each activation does to the heatmaps, and which ones ``mixed`` keeps in float.
+
+    Args:
+        checkpoint: a binary network.
+        ranges: of its activations.
+        images: to sweep on, normalised, float32 ``(N, H, W, 3)``, at least one.
+        share: as in :func:`~bihrnet_edge.calibration.mixed.choose_float`.
+        step: shows progress.
+
+    Raises:
+        UserError: an activation was always zero, or the heatmaps are.
+    """
+    from bihrnet_edge.export.sensitivity import SwitchedNetwork
+
+    with step("rebuild with switches"):
+        network = SwitchedNetwork(checkpoint, ranges, images)
+    names = [node.name for node in network.nodes]
+    with step(f"round one of {len(names)} activations at a time") as advance:
+        alone = dict(zip(names, network.errors([frozenset({name}) for name in names], advance), strict=True))
+    with step("choose what stays in float for mixed"):
+        kept, int8, mixed = choose_float(network.nodes, alone, lambda rounded: network.errors([rounded])[0], share)
+    return Sensitivity(len(images), int8, mixed, alone, tuple(sorted(kept)))
 
 
 def observe_activations(

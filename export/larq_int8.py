@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bihrnet_edge.calibration.scales import HIGHEST, LOWEST, Grid, Node, Operation, grid_of, share_scales
+from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.larq_layers import FakeQuant, Threshold
 from bihrnet_edge.export.larq_model import LarqBuilder, build_larq_model
 from bihrnet_edge.export.tensorflow_env import tf_keras
@@ -36,8 +38,15 @@ def int8_grids(
     return grids
 
 
-def build_int8_model(checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]]) -> tf_keras.Model:
-    """The rebuild of a checkpoint with every activation rounded to int8 at calibrated ranges.
+def build_int8_model(
+    checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]], kept: Iterable[str] = ()
+) -> tf_keras.Model:
+    """The rebuild of a checkpoint with activations rounded to int8 at calibrated ranges.
+
+    Args:
+        checkpoint: a binary network.
+        ranges: of all of its activations.
+        kept: names of those that stay in float.
 
     Raises:
         UserError: the ranges are another network's, or an activation was always zero.
@@ -46,6 +55,12 @@ def build_int8_model(checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, f
     size = metadata.input_height, metadata.input_width
     _, observed = build_observed_model(checkpoint)
     grids = int8_grids(config, metadata, observed.nodes, ranges)
+    if unknown := sorted(set(kept) - set(grids)):
+        raise UserError(
+            f"{unknown[0]!r}, which is to stay in float, is no activation of this network; calibrate again."
+        )
+    for name in kept:
+        del grids[name]
     return build_larq_model(config, checkpoint.state, *size, builder=partial(QuantizedBuilder, grids=grids))
 
 
@@ -104,10 +119,18 @@ class QuantizedBuilder(LarqBuilder):
         if id(x) not in self._grid_of:
             return super().threshold(x, name)
         _, grid = self._grid_of[id(x)]
-        beta = self.store.take(f"{name}.beta", (x.shape[-1],)).astype(np.float64)
-        # q stands for values from q - 1/2 to q + 1/2: the first q above the threshold is half a step up.
-        codes = np.rint(beta / grid.scale + 0.5)
+        codes = threshold_codes(self.store.take(f"{name}.beta", (x.shape[-1],)), grid.scale)
         layer = Threshold(grid.scale, name=name)
         y = layer(x)
-        layer.set_weights([(-np.clip(codes, -HIGHEST, -LOWEST) * grid.scale).astype(np.float32)])
+        layer.set_weights([(-codes * grid.scale).astype(np.float32)])
         return y
+
+
+def threshold_codes(beta: npt.NDArray[np.floating[Any]], scale: float) -> npt.NDArray[np.float64]:
+    """RSign's thresholds as the multiples of an activation's scale that its bytes are compared with.
+
+    q stands for values from q - 1/2 to q + 1/2: the first q above the threshold is half a step up.
+    """
+    codes = np.rint(np.asarray(beta, np.float64) / scale + 0.5)
+    clipped: npt.NDArray[np.float64] = np.clip(codes, -HIGHEST, -LOWEST)
+    return clipped

@@ -98,3 +98,50 @@ class FakeQuant(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "zero_point": self.zero_point}
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class SwitchedQuant(tf_keras.layers.Layer):  # type: ignore[misc]
+    """:class:`FakeQuant` of those images of a batch whose switch number ``index`` is on.
+
+    Takes ``(N, H, W, C)`` and the switches ``(N, n)``, 0 or 1.
+    """
+
+    def __init__(self, scale: float, zero_point: int, index: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.zero_point, self.index = scale, zero_point, index
+
+    def call(self, inputs: Any) -> Any:
+        x, switches = inputs
+        return tf.where(_switch(switches, self.index), _fake_quant(x, self.scale, self.zero_point), x)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"scale": self.scale, "zero_point": self.zero_point, "index": self.index}
+        return {**super().get_config(), **own}
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class SwitchedThreshold(tf_keras.layers.Layer):  # type: ignore[misc]
+    """:class:`Threshold` with other thresholds for those images of a batch whose switch number ``index`` is on."""
+
+    def __init__(self, index: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.index = index
+
+    def build(self, input_shape: Any) -> None:
+        shape = (int(input_shape[0][-1]),)
+        self.negative_beta = self.add_weight("negative_beta", shape=shape, initializer="zeros")
+        self.rounded = self.add_weight("rounded", shape=shape, initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        x, switches = inputs
+        return x + tf.where(_switch(switches, self.index), self.rounded, self.negative_beta)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "index": self.index}
+
+
+def _switch(switches: Any, index: int) -> Any:
+    """``(N, 1, 1, 1)``, where switch ``index`` is on."""
+    return switches[:, index][:, tf.newaxis, tf.newaxis, tf.newaxis] > 0.5

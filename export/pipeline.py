@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bihrnet_edge.calibration.agreement import Agreement
-from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
+from bihrnet_edge.calibration.manifest import read_manifest
+from bihrnet_edge.calibration.ranges import weights_sha256
+from bihrnet_edge.calibration.subset import subset_of
 from bihrnet_edge.calibration.verification import compare_on_images, compare_on_people, synthetic_images
 from bihrnet_edge.console import Advance, Step, write_json
 from bihrnet_edge.data.dataset import PoseDataset, load_annotations
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.export.int8_form import Int8Form
 from bihrnet_edge.export.onnx_form import OnnxForm
 from bihrnet_edge.export.report import ArtifactReport, ExportReport
 from bihrnet_edge.files import make_folder, sha256, write_bytes
@@ -36,7 +39,7 @@ from bihrnet_edge.runtimes.inspect import inspect_artifact
 from bihrnet_edge.runtimes.onnx_file import load_graph
 from bihrnet_edge.runtimes.onnx_graph import packed_kernels
 from bihrnet_edge.runtimes.registry import open_runner
-from bihrnet_edge.runtimes.tflite_file import read_tflite
+from bihrnet_edge.runtimes.tflite_file import read_tflite, real_precision
 
 if TYPE_CHECKING:
     from bihrnet_edge.model.checkpoint import Checkpoint
@@ -62,20 +65,37 @@ Timed = Callable[[str, str], AbstractContextManager[Advance]]
 
 @dataclass(frozen=True)
 class CheckSet:
-    """Labelled people to check the accuracy on, and the points of the metric that an artifact may lose."""
+    """Labelled people to check the accuracy on, and the points of the metric that an artifact may lose.
+
+    Attributes:
+        annotations, images: the file, and the folder of its images.
+        limit: only so many of the first people.
+        max_drop: points of the metric.
+        subset: manifest of the people to check on.
+    """
 
     annotations: Path
     images: Path
     limit: int | None = None
     max_drop: float = 0.5
+    subset: Path | None = None
+
+    def load(self) -> PoseDataset:
+        """The people, all of them, or those of the manifest ``subset``.
+
+        Raises:
+            UserError: the annotations or the manifest are not usable, or do not belong together.
+        """
+        dataset = load_annotations(self.annotations, self.images)
+        return dataset if self.subset is None else subset_of(dataset, read_manifest(self.subset), self.annotations)
 
 
 @dataclass(frozen=True)
 class _Forms:
-    """What is chosen among an artifact's forms: of an ``.onnx``, and int8 at these ranges for an ``.lce.tflite``."""
+    """What is chosen among an artifact's forms: of an ``.onnx``, and what of an ``.lce.tflite`` is int8."""
 
     onnx: OnnxForm
-    ranges: Ranges | None
+    int8: Int8Form | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,7 @@ def export_checkpoint(
     check: CheckSet | None = None,
     preset: str | None = None,
     onnx: OnnxForm | None = None,
-    ranges: Ranges | None = None,
+    int8: Int8Form | None = None,
     step: Step,
 ) -> ExportReport:
     """Export a checkpoint to every target and write ``NAME.export.json`` beside the artifacts.
@@ -106,7 +126,7 @@ def export_checkpoint(
         check: what to check the accuracy on. Without it heatmaps are compared on synthetic images.
         preset: architecture of a bare ``state_dict``.
         onnx: what form the ``.onnx`` takes; ``OnnxForm()`` unless given.
-        ranges: of this checkpoint's activations; makes an ``.lce.tflite`` int8 throughout.
+        int8: what of an ``.lce.tflite`` is int8, at ranges of this checkpoint's activations; nothing unless given.
         step: shows progress.
 
     Returns:
@@ -123,12 +143,12 @@ def export_checkpoint(
     network = checkpoint.build()
     dataset = None
     if check is not None:
-        dataset = load_annotations(check.annotations, check.images)
+        dataset = check.load()
         common_joints(checkpoint.metadata.keypoints, dataset.keypoints)  # refuses a set without any
-    if ranges is not None:
-        ranges.refuse_other_weights(weights_sha256(checkpoint.state), model)
+    if int8 is not None:
+        int8.ranges.refuse_other_weights(weights_sha256(checkpoint.state), model)
         if dataset is not None:
-            ranges.refuse_images(person.image_path for person in dataset.people[: check.limit if check else None])
+            int8.ranges.refuse_images(person.image_path for person in dataset.people[: check.limit if check else None])
     source_sha256 = sha256(bundled_path(model) or Path(model))
     make_folder(out)
 
@@ -147,7 +167,7 @@ def export_checkpoint(
         paths = {target.key: folder / f"{checkpoint.metadata.name}{target.suffix}" for target in chosen}
         larq_agreement = None
         for target in chosen:
-            rebuilt = target.build(checkpoint, network, paths[target.key], timed, _Forms(onnx or OnnxForm(), ranges))
+            rebuilt = target.build(checkpoint, network, paths[target.key], timed, _Forms(onnx or OnnxForm(), int8))
             if rebuilt is not None:
                 with timed("verify_larq", "compare the Larq rebuild with torch"):
                     images = _first_images(checkpoint.metadata, dataset, _LARQ_IMAGES)
@@ -161,9 +181,9 @@ def export_checkpoint(
             latency_ms = _latencies(runners, _first_images(checkpoint.metadata, dataset, 1))
         stack.close()  # a runtime may keep its file open, which some systems do not rename
         max_drop = check.max_drop if check else None
-        failures = {target.key: _judge(target.key, comparison, max_drop, ranges) for target in chosen}
+        failures = {target.key: _judge(target.key, comparison, max_drop, int8) for target in chosen}
         if _DELEGATE in runners and failures["lce"] is None:
-            reason = _judge(_DELEGATE, comparison, max_drop, ranges)
+            reason = _judge(_DELEGATE, comparison, max_drop, int8)
             failures["lce"] = reason and f"in the native delegate {reason}"
         # Accepted or rejected whole, so that artifacts and report under one name always belong together.
         suffix = _REJECTED if any(failures.values()) else ""
@@ -258,10 +278,10 @@ def _compare(
     return _Comparison(agreements, metrics, metric_for(dataset.keypoints).name, metric, description)
 
 
-def _judge(key: str, comparison: _Comparison, max_drop: float | None, ranges: Ranges | None) -> str | None:
+def _judge(key: str, comparison: _Comparison, max_drop: float | None, int8: Int8Form | None) -> str | None:
     """Why an artifact is not good enough, None where it is."""
     median = comparison.agreements[key].median_correlation
-    least = _MIN_CORRELATION if ranges is None or key not in _INT8 else _MIN_CORRELATION_INT8
+    least = _MIN_CORRELATION if int8 is None or key not in _INT8 else _MIN_CORRELATION_INT8
     if not median >= least:
         return f"its heatmaps correlate with torch's at {median:.4f}, below {least}"
     metric, reference = comparison.metrics.get(key), comparison.reference_metric
@@ -273,8 +293,8 @@ def _judge(key: str, comparison: _Comparison, max_drop: float | None, ranges: Ra
 def _form(made: Path) -> dict[str, str]:
     """What was chosen, as it came out."""
     if made.suffix == ".tflite":
-        integers = "int8" in {tensor.dtype for tensor in read_tflite(made).tensors}
-        return {"precision": "int8"} if integers else {}
+        precision = real_precision(read_tflite(made))
+        return {} if precision == "float" else {"precision": precision}
     graph = load_graph(made) if made.suffix == ".onnx" else None
     return {} if graph is None else {"weights": "packed" if packed_kernels(graph)[0] else "plain"}
 
@@ -318,11 +338,11 @@ def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Time
         from bihrnet_edge.export.tflite_metadata import embed_metadata
     metadata = checkpoint.metadata
     with timed("build_larq", "rebuild in Larq"):
-        if forms.ranges is None:
+        if forms.int8 is None:
             size = metadata.input_height, metadata.input_width
             model = build_larq_model(checkpoint.config, checkpoint.state, *size)
         else:
-            model = build_int8_model(checkpoint, forms.ranges.activations)
+            model = build_int8_model(checkpoint, forms.int8.ranges.activations, forms.int8.kept)
         traced = trace(model)
     with timed("convert_lce", "convert with Larq Compute Engine"):
         data = convert_traced(traced)

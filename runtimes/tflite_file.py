@@ -213,6 +213,16 @@ def _tensor(table: Table, buffers: list[NDArray[Any]]) -> Tensor:
     return Tensor(name, shape, dtype, index, scale, zero_point, data)
 
 
+#: What only turns one kind of values into another, or takes them from the 1-bit world.
+_CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "LceQuantize"})
+
+
+def real_precision(file: TfliteFile) -> str:
+    """What the operators compute that are not binary: ``float``, ``int8``, or both: ``mixed``."""
+    results = {file.tensors[op.outputs[0]].dtype for op in file.operators if op.name not in _CONVERSIONS and op.outputs}
+    return "float" if "int8" not in results else "int8" if results == {"int8"} else "mixed"
+
+
 def flex_options(operator: Operator) -> dict[str, Any]:
     """The options of a custom operator, a FlexBuffer map.
 

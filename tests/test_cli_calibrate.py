@@ -56,10 +56,11 @@ def test_int8_export_refuses(model: Path, dot_people: Path, capsys: pytest.Captu
     def sentence(*options: object) -> str:
         return fails(capsys, "export", model, "--out", out, *options)
 
-    assert "choose float or int8" in sentence("--precision", "int4")
+    assert "choose float, int8 or mixed" in sentence("--precision", "int4")
     assert "belong together" in sentence("--precision", "int8")
     write_ranges(path, Ranges("tiny", DIGEST, "minmax", 16, "people.json", DIGEST, (), {"head": (-1.0, 1.0)}))
     assert "belong together" in sentence("--ranges", path)
+    assert "which mixed needs; make them with calibrate --sweep 8" in sentence("--precision", "mixed", "--ranges", path)
     int8 = ["--precision", "int8", "--ranges", path]
     assert "calibrated with other weights (of 'tiny')" in sentence(*int8)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bihrnet_edge.calibration.mixed import Sensitivity
 from bihrnet_edge.calibration.ranges import Ranges, read_ranges, write_ranges
 from bihrnet_edge.errors import UserError
 
@@ -18,10 +19,14 @@ RANGES = Ranges(
     "net", DIGEST, "mse", 16, "people.json", DIGEST, (DIGEST,), {"stem.0.bn": (-1.5, 2.0), "head": (0.0, 0.25)}
 )
 
+SENSITIVITY = Sensitivity(8, 0.5, 0.125, {"stem.0.bn": 0.25, "head": 0.0}, ("stem.0.bn",)).to_dict()
+
 
 def test_round_trip(tmp_path: Path) -> None:
-    write_ranges(tmp_path / "deep" / "ranges.json", RANGES)
-    assert read_ranges(tmp_path / "deep" / "ranges.json") == RANGES
+    swept = Sensitivity(8, 0.5, 0.125, {"stem.0.bn": 0.25, "head": 0.0}, ("stem.0.bn",))
+    for ranges in (RANGES, dataclasses.replace(RANGES, sensitivity=swept)):
+        write_ranges(tmp_path / "deep" / "ranges.json", ranges)
+        assert read_ranges(tmp_path / "deep" / "ranges.json") == ranges
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,12 @@ def test_round_trip(tmp_path: Path) -> None:
         ({"activations": {"x": [0.0, float("nan")]}}, "activation 'x'.*no range"),
         ({"activations": {"x": [False, 1.0]}}, "activation 'x'.*no range"),
         ({"activations": {"x": 1.0}}, "activation 'x'.*no range"),
+        ({"sensitivity": 3}, "no usable 'sensitivity'"),
+        ({"sensitivity": SENSITIVITY | {"alone": {"head": 0.5}}}, "name other activations than the ranges"),
+        ({"sensitivity": SENSITIVITY | {"kept": ["tail"]}}, "name other activations than the ranges"),
+        ({"sensitivity": SENSITIVITY | {"kept": [[]]}}, "name other activations than the ranges"),
+        ({"sensitivity": SENSITIVITY | {"int8": -1.0}}, "hold -1.0 where an error, 0 or greater"),
+        ({"sensitivity": SENSITIVITY | {"mixed": float("nan")}}, "hold nan where an error, 0 or greater"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

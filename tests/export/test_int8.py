@@ -9,17 +9,22 @@ import numpy as np
 import pytest
 from export_helpers import SMALL, random_network, run_lce
 
+from bihrnet_edge.calibration.mixed import sites
 from bihrnet_edge.calibration.verification import synthetic_images
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.calibrate import Activations, observe_activations
 from bihrnet_edge.export.larq_int8 import build_int8_model
 from bihrnet_edge.export.lce import check_binary_ops, convert_traced, trace
+from bihrnet_edge.export.sensitivity import SwitchedNetwork
+from bihrnet_edge.export.tflite_metadata import embed_metadata
 from bihrnet_edge.model.checkpoint import Checkpoint
 from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.pose.keypoints import KeypointSet
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images
-from bihrnet_edge.runtimes.tflite_file import TfliteFile, parse_tflite
+from bihrnet_edge.runtimes.lce_runtime import LceRunner
+from bihrnet_edge.runtimes.litert_runtime import LitertRunner
+from bihrnet_edge.runtimes.tflite_file import TfliteFile, parse_tflite, real_precision
 
 TINY = dataclasses.replace(SMALL, bottlenecks=1)
 
@@ -75,6 +80,46 @@ def _check_additions(file: TfliteFile) -> None:
                 # A sum of k - 1 maps of a mean and the k-th; the first two of them have one scale.
                 assert any(result.scale / one.scale == pytest.approx(k / (k - 1), rel=1e-5) for k in range(2, 9))
     assert exact > 50
+
+
+def test_switches_are_the_rebuilds(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
+    """All on: the int8 rebuild. All off: the float one. Some: between."""
+    ranges = observe_activations(activations, [images], "minmax")
+    network = SwitchedNetwork(checkpoint, ranges, images[:2])
+    names = frozenset(node.name for node in network.nodes)
+    kept = frozenset(node.name for site in sites(network.nodes)[:8] for node in site)
+    plain = np.concatenate([values["head"] for values in activations.of(images[:2])])
+    rebuilt = trace(build_int8_model(checkpoint, ranges)).function
+    int8 = np.concatenate([rebuilt(images=image[None]).numpy() for image in images[:2]])
+    none, some, everything = network.errors([frozenset(), names - kept, names])
+    # A batch is summed in another order, which flips a few signs of so small a network.
+    assert everything == pytest.approx(np.square(int8 - plain).sum() / np.square(plain).sum(), rel=0.5)
+    assert none == 0.0 < some < 0.7 * everything
+
+
+def test_mixed_export(checkpoint: Checkpoint, activations: Activations, images: Images, tmp_path: Path) -> None:
+    """What is kept is float in the file, the rest int8; the delegate does what LCE does but for QUANTIZE's ties."""
+    ranges = observe_activations(activations, [images], "minmax")
+    kept = [node.name for site in sites(activations.nodes)[1:12] for node in site]
+    data = convert_traced(trace(build_int8_model(checkpoint, ranges, kept)))
+    check_binary_ops(data, checkpoint.config)
+    file = parse_tflite(data, Path("mixed"))
+    assert real_precision(file) == "mixed"
+    computed = [op for op in file.operators if op.name in ("ADD", "PRELU", "LceBconv2d")]
+    floats = [op for op in computed if file.tensors[op.outputs[0]].dtype == "float32"]
+    assert 10 <= len(floats) < len(computed) / 2
+
+    path = tmp_path / "mixed.lce.tflite"
+    path.write_bytes(embed_metadata(data, checkpoint.metadata))
+    with LceRunner(str(path)) as reference, LitertRunner(str(path)) as runner:
+        assert runner.delegate is not None
+        assert np.corrcoef(runner.run(images).ravel(), reference.run(images).ravel())[0, 1] > 0.999
+
+
+def test_unknown_activation_is_refused(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
+    ranges = observe_activations(activations, [images], "minmax")
+    with pytest.raises(UserError, match="'nothing', which is to stay in float, is no activation of this network"):
+        build_int8_model(checkpoint, ranges, ["nothing"])
 
 
 def test_observed_values_are_the_networks(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
