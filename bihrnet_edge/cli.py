@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy, cli_bench, cli_calibrate, cli_check, cli_demo
+from bihrnet_edge import cli_accuracy, cli_bench, cli_calibrate, cli_check, cli_demo, cli_predict
 from bihrnet_edge.cli_options import (
     AnyModelArgument,
     JsonOption,
     ModelArgument,
     PresetOption,
-    RuntimeOption,
-    ThreadsOption,
 )
 from bihrnet_edge.errors import AccuracyGateError, GateError, UserError
 
@@ -28,7 +26,7 @@ _INTERRUPTED = 130
 _EXTRA_OF = {
     "torch": "export", "tensorflow": "export", "tf_keras": "export", "larq": "export", "larq_compute_engine": "export",
     "onnx": "export", "yaml": "train", "lightning_fabric": "train", "tensorboardX": "train", "skimage": "eval",
-    "faster_coco_eval": "eval",
+    "faster_coco_eval": "eval", "av": "video",
 }  # fmt: skip
 
 
@@ -190,42 +188,10 @@ app.command(epilog="Example: `bihrnet-edge demo out/bihrnet-small-lsp.lce.tflite
 )
 
 
-@app.command(epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg --out out`")
-def predict(
-    model: AnyModelArgument,
-    images: Annotated[list[Path], typer.Argument(help="Pictures; each is taken as one person.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the JSON and the pictures.")] = Path("out"),
-    box: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--box", help="A person as x,y,width,height in pixels; may be repeated. Whole picture unless given."
-        ),
-    ] = None,
-    threshold: Annotated[float, typer.Option(help="Draw joints whose heatmap peak is at least this.")] = 0.1,
-    threads: ThreadsOption = 2,
-    runtime: RuntimeOption = None,
-    preset: PresetOption = None,
-) -> None:
-    """Find the joints of a person: NAME.keypoints.json and NAME.pose.png for every picture."""
-    from bihrnet_edge.console import progress_steps
-    from bihrnet_edge.runtimes.people import parse_box
-    from bihrnet_edge.runtimes.predict import predict_file
-    from bihrnet_edge.runtimes.registry import open_runner
-
-    boxes = [parse_box(text) for text in box or []]
-    stems = [path.stem for path in images]
-    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
-        raise UserError(f"two pictures are named {twice!r} and would write the same files; predict them separately.")
-    with progress_steps() as step:
-        with step(f"open {model}"):
-            runner = open_runner(model, threads, runtime, preset=preset)
-        with runner, step(f"predict with {runner.label}") as advance:
-            written = []
-            for done, path in enumerate(images, start=1):
-                written += predict_file(runner, path, boxes, out, threshold)
-                advance(done, len(images))
-    for file in written:
-        typer.echo(str(file))
+app.command(
+    epilog="Example: `bihrnet-edge predict out/bihrnet-small-lsp.onnx person.jpg clip.mp4`, or before a camera until "
+    "Ctrl-C: `bihrnet-edge predict out/bihrnet-small-lsp.onnx --camera`"
+)(cli_predict.predict)
 
 
 app.command(
@@ -313,7 +279,7 @@ def _options(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every expected failure is one sentence on stderr and an exit code."""
     try:
-        app(arguments)
+        app(cli_predict.bare_camera(sys.argv[1:] if arguments is None else arguments))
     except (UserError, GateError) as error:
         typer.echo(f"bihrnet-edge: {error}", err=True)
         sys.exit(error.exit_code)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from bihrnet_edge.files import make_folder, write_text
 
 Advance = Callable[[int, int], None]
 Step = Callable[[str], contextlib.AbstractContextManager[Advance]]
+#: Frames that a rate is the mean of.
+_RATE_FRAMES = 30
 
 
 @contextlib.contextmanager
@@ -45,6 +49,34 @@ def progress_steps() -> Iterator[Step]:
             progress.update(task, total=1, completed=1)
 
         yield step
+
+
+@contextlib.contextmanager
+def progress_frames(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr that shows frames a second over the last few; yields ``advance(done, total or None)``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
+    times: deque[float] = deque(maxlen=_RATE_FRAMES)
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=None, count="")
+
+        def advance(done: int, total: int | None) -> None:
+            times.append(time.perf_counter())
+            rate = f", {(len(times) - 1) / (times[-1] - times[0]):.1f} FPS" if times[-1] > times[0] else ""
+            # What a container says of its length is not always true.
+            total = None if total is None else max(done, total)
+            count = f"{done} frames" if total is None else f"{done}/{total} frames"
+            progress.update(task, completed=done, total=total, count=count + rate)
+
+        yield advance
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

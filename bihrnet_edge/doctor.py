@@ -28,6 +28,7 @@ _TASKS = {
         'pip install "bihrnet-edge[export]"',
     ),
     "export --target onnx": (("torch", "onnx", "onnxruntime"), 'pip install "bihrnet-edge[export]"'),
+    "predict videos, cameras": (("av",), 'pip install "bihrnet-edge[video]"'),
     "train": (_TRAIN, 'pip install "bihrnet-edge[train]"'),
 }
 
@@ -71,7 +72,7 @@ def _delegate() -> str:
 
 def examine() -> DoctorReport:
     """Look at the installed packages and the machine."""
-    packages = {name: _installed(name) for name in dict.fromkeys(("bihrnet-edge", *_BASE, *_EXPORT, *_TRAIN))}
+    packages = {name: _installed(name) for name in dict.fromkeys(("bihrnet-edge", *_BASE, *_EXPORT, *_TRAIN, "av"))}
     tasks = [
         Task(name, tuple(p for p in needs if packages[p] is None), install) for name, (needs, install) in _TASKS.items()
     ]

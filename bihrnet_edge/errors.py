@@ -12,6 +12,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class SourceError(UserError):
+    """One of several inputs is bad; the others may be fine."""
+
+
 class GateError(Exception):
     """Everything was measured, and something is worse than allowed. The CLI exits with code 3."""
 

@@ -57,7 +57,7 @@ def predicted(models: list[str], picture: Path, tmp_path_factory: pytest.TempPat
         for model in models:
             with open_runner(model) as runner:
                 listing, _ = predict_file(
-                    runner, picture, [box] if box else [], tmp_path_factory.mktemp("predict"), threshold=0.1
+                    runner, picture, [box] if box else None, tmp_path_factory.mktemp("predict"), threshold=0.1
                 )
             (person,) = json.loads(listing.read_text())["people"]
             people.append(person)
