@@ -33,6 +33,13 @@ _MAX_PIXELS = 1 << 26
 #: A file that ends this much before its end was cut off, in seconds and as a part of its length. The last frame of a
 #: video with a variable rate may stay for a while, which not every container says.
 _SHORT_S, _SHORT = 1.0, 0.05
+#: FFmpeg's numbers of colour matrices (AVColorSpace): HD is BT.709, the rest BT.601, or BT.470 which is the same.
+BT709, BT601 = 1, 6
+_NOT_TOLD, _BT470 = 2, 5
+#: FFmpeg's number (AVColorRange) for brightness from 0 to 255, as JPEG's and most webcams' is, and not 16 to 235.
+_FULL_RANGE = 2
+#: Rows from which on a video is HD, and taken for BT.709 where it does not tell.
+HD_HEIGHT = 720
 #: Seconds, where a file does not say in what it counts.
 _TIME_BASE = Fraction(1, 1_000_000)
 
@@ -218,7 +225,16 @@ def open_camera(device: Path, size: str | None = None) -> Capture:
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    image: NDArray[np.uint8] = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    # Not all versions of av go by what the frame says of its colours.
+    told = int(frame.colorspace)
+    guess = BT709 if frame.height >= HD_HEIGHT else BT601
+    matrix = {BT709: BT709, _NOT_TOLD: guess, _BT470: BT601, BT601: BT601}.get(told)
+    full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
+    # The second matrix says nothing of RGB; older versions look at the first only where the two differ.
+    rgb = frame.reformat(
+        format="rgb24", src_colorspace=matrix, dst_colorspace=_BT470, src_color_range=_FULL_RANGE if full else None
+    )
+    image = np.asarray(rgb.to_ndarray(), np.uint8)
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, like NumPy's
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

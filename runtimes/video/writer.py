@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihrnet_edge.errors import UserError, require_module
-from bihrnet_edge.runtimes.video.capture import INSTALL, said
+from bihrnet_edge.runtimes.video.capture import BT601, BT709, HD_HEIGHT, INSTALL, said
 
 #: H.264 plays in browsers and on phones; where an FFmpeg was built without x264, MPEG-4 part 2 plays on desktops.
 _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -21,9 +21,6 @@ _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 #: Finer times than this are rounded, in parts of a second.
 _MAX_TIME_BASE = 1_000_000
-#: FFmpeg's numbers of colour matrices (AVColorSpace): players take HD for BT.709, the rest for BT.601.
-_BT709, _BT601 = 1, 6
-_HD_HEIGHT = 720
 
 
 class VideoWriter:
@@ -54,7 +51,7 @@ class VideoWriter:
         height, width = (value + value % 2 for value in size)
         self._path, self._last = path, -1
         self._time_base = time_base if time_base.denominator <= _MAX_TIME_BASE else Fraction(1, _MAX_TIME_BASE)
-        self._matrix = _BT709 if height >= _HD_HEIGHT else _BT601
+        self._matrix = BT709 if height >= HD_HEIGHT else BT601
         with self._explained():
             self._container = self._av.open(str(path), "w", format="mp4")
         try:

@@ -63,6 +63,26 @@ def test_a_video_that_lies_is_put_upright(make_video: Make, noise: Noise, quarte
         assert np.abs(frame.image.astype(int) - expected).mean() < 3
 
 
+@pytest.mark.parametrize("form", ["yuvj420p", "yuvj422p"])
+def test_colours_of_a_webcam(tmp_path: Path, form: str) -> None:
+    """Most send JPEG pictures, whose brightness goes from 0 to 255 and not from 16 to 235."""
+    av = pytest.importorskip("av")
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (90, 160, 30)], np.uint8)
+    with av.open(str(tmp_path / "webcam.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10, options={"qmin": "1", "qmax": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, form
+        for colour in colours:
+            picture = np.broadcast_to(colour, (48, 64, 3)).copy()
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                format=form, dst_colorspace=6, dst_color_range=2
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames, problem = frames_of(tmp_path / "webcam.avi")
+    assert problem is None
+    assert np.abs(np.stack([frame.image for frame in frames]).astype(int) - colours[:, None, None]).max() <= 4
+
+
 @pytest.mark.parametrize(
     ("name", "options"), [("c.mp4", {"faststart": True}), ("c.mkv", {}), ("c.ts", {}), ("c.avi", {})]
 )
