@@ -22,7 +22,7 @@ $(BIN)/python:
 # Dependencies change rarely, the package often: two stamps. The first compiles nothing.
 $(VENV)/dependencies: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet --constraint constraints.txt ".[export,train,eval,dev]"
+	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet --constraint constraints.txt ".[export,train,eval,video,dev]"
 	@touch $@
 
 $(VENV)/package: $(VENV)/dependencies $(SOURCES)
