@@ -2,6 +2,7 @@
 # make test   install into a virtual environment and run every test
 # make native the delegate's own tests (needs cmake)
 # make arm    the package in an emulated 64-bit ARM Debian (on Debian 12; docs/packaging.md)
+# make docs  the documentation as a site, into build/site (Python 3.11 or newer)
 # make wheels the source distribution and the wheels for Linux, into dist/
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o
 C_SOURCES := $(shell find runtimes/native benchmarks/native packaging -name '*.[ch]' -o -name '*.cc' -o -name '*.inc')
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test native arm wheels lint format clean
+.PHONY: demo test native arm wheels docs lint format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
@@ -22,7 +23,7 @@ $(BIN)/python:
 # Dependencies change rarely, the package often: two stamps. The first compiles nothing.
 $(VENV)/dependencies: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet --constraint constraints.txt ".[export,train,eval,video,dev]"
+	SKBUILD_WHEEL_CMAKE=false $(BIN)/python -m pip install --quiet --constraint constraints.txt ".[export,train,eval,video,dev,docs]"
 	@touch $@
 
 $(VENV)/package: $(VENV)/dependencies $(SOURCES)
@@ -46,6 +47,9 @@ arm: $(VENV)/package
 
 wheels:
 	PYTHON=$(PYTHON) packaging/build_wheels.sh dist
+
+docs: $(VENV)/package
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/site
 
 # mypy looks at the installed package: there, and only there, the four folders are one package.
 lint: $(VENV)/package

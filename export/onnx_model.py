@@ -68,7 +68,7 @@ def export_onnx(model: BiHRNet, metadata: PoseMetadata, weights: Weights = "pack
 
 
 def trace_to_onnx(model: nn.Module, shape: tuple[int, int, int]) -> bytes:
-    """The bare ONNX of a folded module for inputs (N, *shape); :func:`export_onnx` checks it and adds the metadata."""
+    """A folded module as bare ONNX, for inputs ``(N, *shape)``; :func:`export_onnx` checks it and adds the metadata."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         file = Path(folder) / "model.onnx"
         # The other exporter (dynamo=True) needs onnxscript, and cannot express SAME padding as one node.
