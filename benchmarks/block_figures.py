@@ -115,7 +115,7 @@ def draw(nodes: list[Node], title: str) -> str:
         left = 440 - 210 * (len(units) - 1)
         place |= {node.name: (left + 210 * i, y) for i, node in enumerate(units)}
         place |= {node.name: (200 if node.kind == "shortcut" else 320, y) for node in row if node.kind != "unit"}
-    height = _TOP + (max(rows) + 1) * _STEP + 20
+    height = _TOP + max(rows) * _STEP + _BOX_HEIGHT + _TOP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         'font-family="sans-serif" font-size="14" text-anchor="middle">',
