@@ -43,6 +43,8 @@ NOT_RUN = {
     r"ssh |scp ": OTHER_MACHINE,
     r"bihrnet-edge bench .*(--compare|--runtime|--threads|twin)": PROCESSES,
     r"bihrnet-edge demo": SERVER,
+    r"bihrnet-edge predict .*--camera": "needs a camera, tests/runtimes/video has what stands in for one",
+    r"bihrnet-edge predict .*clip\.mp4": "needs a video, tests/runtimes/video makes some",
     r"bihrnet-edge train": TRAINING,
     r"bihrnet-edge export (?!bihrnet-small-lsp --target lce-arm64 --target onnx --out out$)": CONVERTS,
     r"bihrnet-edge calibrate": CONVERTS,
@@ -68,6 +70,8 @@ def parse(words: tuple[str, ...]) -> None:
         return
     assert words[0] in group.commands, f"there is no command {words[0]}"
     rest = [word for word in words[1:] if word != "--help"]
+    if "--camera" in rest:  # alone, it is the first
+        rest.insert(rest.index("--camera") + 1, "0")
     if rest:
         group.commands[words[0]].make_context(words[0], rest)
 
