@@ -24,6 +24,7 @@ from documents import DOCUMENTS, ROOT, Command, blocks, commands, inline_command
 from PIL import Image
 
 from bihrnet_edge import cli
+from bihrnet_edge.cli_predict import bare_camera
 from bihrnet_edge.pose.keypoints import COCO, LSP
 
 TOOLCHAIN = "needs Android's NDK"
@@ -69,9 +70,7 @@ def parse(words: tuple[str, ...]) -> None:
         assert words[0] in {name for option in group.params for name in option.opts}
         return
     assert words[0] in group.commands, f"there is no command {words[0]}"
-    rest = [word for word in words[1:] if word != "--help"]
-    if "--camera" in rest:  # alone, it is the first
-        rest.insert(rest.index("--camera") + 1, "0")
+    rest = bare_camera([word for word in words[1:] if word != "--help"])
     if rest:
         group.commands[words[0]].make_context(words[0], rest)
 
