@@ -119,7 +119,7 @@ class _Job:
 def bare_camera(arguments: list[str]) -> list[str]:
     """Arguments in which a ``--camera`` without a number has one: Typer knows no options whose value may be missing."""
     result = []
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, after in zip(arguments, [*arguments, ""][1:], strict=True):
         result.append(argument)
         if argument == _CAMERA and not (after.isdecimal() or after.startswith("/")):
             result.append(_FIRST_CAMERA)

@@ -178,6 +178,7 @@ def test_a_signal_in_a_video(
 def test_a_camera_without_a_number_is_the_first() -> None:
     assert bare_camera(["predict", "m", "--camera"]) == ["predict", "m", "--camera", "0"]
     assert bare_camera(["--camera", "--out", "o"]) == ["--camera", "0", "--out", "o"]
+    assert bare_camera([]) == []
     assert bare_camera(["--camera", "a.mp4"]) == ["--camera", "0", "a.mp4"]
     for given in (["--camera", "1"], ["--camera", "/dev/video2", "x"], ["--camera=3"], ["--cameras"]):
         assert bare_camera(given) == given
