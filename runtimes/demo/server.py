@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from contextlib import ExitStack
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -120,28 +121,30 @@ class _Handler(BaseHTTPRequestHandler):
         elif not self.server.places.acquire(blocking=False):
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "other pictures are still being worked on; try again.")
         else:
-            try:
-                self._predict(int(length), address.query)
-            finally:
-                self.server.places.release()
+            self._predict(int(length), address.query)
 
     def _predict(self, length: int, query: str) -> None:
-        data = self.rfile.read(length)
-        if len(data) < length:  # the sender went away
-            self.close_connection = True
-            return
-        try:
-            text = parse_qs(query, max_num_fields=_MAX_PARAMETERS).get("box", [""])[-1]
-            answer = self.server.models.predict(data, parse_box(text, "the box") if text else None)
-        except UserError as error:
-            self._send(HTTPStatus.BAD_REQUEST, json_text({"error": str(error)}))
-        except ValueError as error:  # too many parameters
-            self._send(HTTPStatus.BAD_REQUEST, json_text({"error": f"the address is malformed ({error})."}))
-        except Exception:  # ours: the page says so, the terminal shows where
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the demo failed on this picture; its terminal says where.")
-            raise
-        else:
-            self._send(HTTPStatus.OK, json_text(answer))
+        with ExitStack() as place:
+            place.callback(self.server.places.release)
+            data = self.rfile.read(length)
+            if len(data) < length:  # the sender went away
+                self.close_connection = True
+                return
+            try:
+                with place:  # given back before the answer is out: its reader may send the next picture
+                    text = parse_qs(query, max_num_fields=_MAX_PARAMETERS).get("box", [""])[-1]
+                    answer = self.server.models.predict(data, parse_box(text, "the box") if text else None)
+            except UserError as error:
+                self._send(HTTPStatus.BAD_REQUEST, json_text({"error": str(error)}))
+            except ValueError as error:  # too many parameters
+                self._send(HTTPStatus.BAD_REQUEST, json_text({"error": f"the address is malformed ({error})."}))
+            except Exception:  # ours: the page says so, the terminal shows where
+                self._refuse(
+                    HTTPStatus.INTERNAL_SERVER_ERROR, "the demo failed on this picture; its terminal says where."
+                )
+                raise
+            else:
+                self._send(HTTPStatus.OK, json_text(answer))
 
     def _is_ours(self) -> bool:
         """Whether the request is for this machine, and not from another site's page; refuses it otherwise."""
