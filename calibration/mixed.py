@@ -8,7 +8,7 @@ Errors of single activations do not add up (a sign flips once), so that the shar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bihrnet_edge.calibration.scales import Node
@@ -40,13 +40,7 @@ class Sensitivity:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
-        return {
-            "images": self.images,
-            "int8": self.int8,
-            "mixed": self.mixed,
-            "alone": dict(self.alone),
-            "kept": list(self.kept),
-        }
+        return asdict(self)
 
 
 def sites(nodes: Sequence[Node]) -> list[list[Node]]:

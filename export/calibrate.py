@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def calibrate(
         count = min(sweep, len(dataset))
         people = [dataset.people[index * len(dataset) // count] for index in range(count)]
         images = np.concatenate([images for _, images, _ in person_batches(people, checkpoint.metadata, _BATCH)])
-        sensitivity = find_sensitivity(checkpoint, ranges, images, share, step)
+        sensitivity = find_sensitivity(checkpoint, activations.nodes, ranges, images, share, step)
     return Ranges(
         checkpoint.metadata.name,
         weights_sha256(checkpoint.state),
@@ -106,13 +106,19 @@ def calibrate(
 
 
 def find_sensitivity(
-    checkpoint: Checkpoint, ranges: Mapping[str, Range], images: Images, share: float, step: Step
+    checkpoint: Checkpoint,
+    nodes: Sequence[Node],
+    ranges: Mapping[str, Range],
+    images: Images,
+    share: float,
+    step: Step,
 ) -> Sensitivity:
     """What rounding each activation does to the heatmaps, and which ones ``mixed`` keeps in float.
 
     Args:
         checkpoint: a binary network.
-        ranges: of its activations.
+        nodes: its activations, each after its inputs.
+        ranges: of these.
         images: to sweep on, normalised, float32 ``(N, H, W, 3)``, at least one.
         share: as in :func:`~bihrnet_edge.calibration.mixed.choose_float`.
         step: shows progress.
@@ -123,12 +129,12 @@ def find_sensitivity(
     from bihrnet_edge.export.sensitivity import SwitchedNetwork
 
     with step("rebuild with switches"):
-        network = SwitchedNetwork(checkpoint, ranges, images)
-    names = [node.name for node in network.nodes]
+        network = SwitchedNetwork(checkpoint, nodes, ranges, images)
+    names = [node.name for node in nodes]
     with step(f"round one of {len(names)} activations at a time") as advance:
         alone = dict(zip(names, network.errors([frozenset({name}) for name in names], advance), strict=True))
     with step("choose what stays in float for mixed"):
-        kept, int8, mixed = choose_float(network.nodes, alone, lambda rounded: network.errors([rounded])[0], share)
+        kept, int8, mixed = choose_float(nodes, alone, lambda rounded: network.errors([rounded])[0], share)
     return Sensitivity(len(images), int8, mixed, alone, tuple(sorted(kept)))
 
 

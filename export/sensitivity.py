@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bihrnet_edge.calibration.mixed import Rounded
 from bihrnet_edge.calibration.scales import Grid, Node, Operation
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.export.larq_int8 import build_observed_model, int8_grids, threshold_codes
+from bihrnet_edge.export.larq_int8 import int8_grids, threshold_codes
 from bihrnet_edge.export.larq_layers import SwitchedQuant, SwitchedThreshold
 from bihrnet_edge.export.larq_model import LarqBuilder
 from bihrnet_edge.export.tensorflow_env import tf, tf_keras
@@ -35,29 +35,31 @@ class SwitchedNetwork:
 
     Args:
         checkpoint: a binary network.
-        ranges: of its activations, as in :func:`~bihrnet_edge.export.larq_int8.build_int8_model`.
+        nodes: its activations, each after its inputs.
+        ranges: of these, as in :func:`~bihrnet_edge.export.larq_int8.build_int8_model`.
         images: to run it on, normalised, float32 ``(N, H, W, 3)``.
-
-    Attributes:
-        nodes: the activations, each after its inputs.
     """
 
-    def __init__(self, checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]], images: Images) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        nodes: Sequence[Node],
+        ranges: Mapping[str, tuple[float, float]],
+        images: Images,
+    ) -> None:
         config, metadata = checkpoint.config, checkpoint.metadata
-        _, observed = build_observed_model(checkpoint)
-        self.nodes: list[Node] = observed.nodes
-        self._index = {node.name: index for index, node in enumerate(self.nodes)}
-        grids = int8_grids(config, metadata, self.nodes, ranges)
+        self._index = {node.name: index for index, node in enumerate(nodes)}
+        grids = int8_grids(config, metadata, nodes, ranges)
         store = WeightStore(checkpoint.state)
         source = tf_keras.Input((metadata.input_height, metadata.input_width, 3), name="images")
-        switches = tf_keras.Input((len(self.nodes),), name="switches")
+        switches = tf_keras.Input((len(nodes),), name="switches")
         builder = _SwitchedBuilder(config, store, grids, self._index, switches)
         heatmaps = tf.autograph.experimental.do_not_convert(builder.network)(source)
         store.finish()
         network = tf_keras.Model([source, switches], heatmaps)
         self._run = tf.function(lambda *inputs: network(inputs, training=False), autograph=False)
         self._images = images
-        self._plain = [self._heatmaps(image, np.zeros((1, len(self.nodes)), np.float32)) for image in images]
+        self._plain = [self._heatmaps(image, np.zeros((1, len(nodes)), np.float32)) for image in images]
 
     def errors(self, sets: Sequence[Rounded], progress: Callable[[int, int], None] | None = None) -> list[float]:
         """The squared difference of the heatmaps to the float network's, relative to these, for each set.
@@ -69,7 +71,7 @@ class SwitchedNetwork:
         Raises:
             UserError: the float network's heatmaps are zero everywhere.
         """
-        rows = np.zeros((len(sets), len(self.nodes)), np.float32)
+        rows = np.zeros((len(sets), len(self._index)), np.float32)
         for row, names in zip(rows, sets, strict=True):
             row[[self._index[name] for name in names]] = 1.0
         squares, done = np.zeros(len(sets)), 0
@@ -115,12 +117,6 @@ class _SwitchedBuilder(LarqBuilder):
         layer = SwitchedQuant(grid.scale, grid.zero_point, self._index[name], name=f"{name}.int8")
         y = layer([y, self._switches])
         self._made[id(y)] = y, name
-        return y
-
-    def round(self, x: Any) -> Any:
-        """As it is in float: on integers rounding does nothing, but the switch may be off."""
-        y = super().round(x)
-        self._made[id(y)] = y, self._made[id(x)][1]
         return y
 
     def threshold(self, x: Any, name: str) -> Any:
