@@ -8,9 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bihrnet_edge.files import make_folder, write_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Advance = Callable[[int, int], None]
 Step = Callable[[str], contextlib.AbstractContextManager[Advance]]
@@ -21,18 +24,7 @@ _RATE_FRAMES = 30
 @contextlib.contextmanager
 def progress_steps() -> Iterator[Step]:
     """A live list of steps on stderr; each step is a context manager that yields ``advance(done, total)``."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[count]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with _progress() as progress:
 
         @contextlib.contextmanager
         def step(description: str) -> Iterator[Advance]:
@@ -54,18 +46,8 @@ def progress_steps() -> Iterator[Step]:
 @contextlib.contextmanager
 def progress_frames(description: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on stderr that shows frames a second over the last few; yields ``advance(done, total or None)``."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[count]}"),
-        TimeElapsedColumn(),
-    )
     times: deque[float] = deque(maxlen=_RATE_FRAMES)
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _progress() as progress:
         task = progress.add_task(description, total=None, count="")
 
         def advance(done: int, total: int | None) -> None:
@@ -77,6 +59,21 @@ def progress_frames(description: str) -> Iterator[Callable[[int, int | None], No
             progress.update(task, completed=done, total=total, count=count + rate)
 
         yield advance
+
+
+def _progress() -> Progress:
+    """Bars on stderr; a task's field ``count`` says how far it is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,6 +14,7 @@ from bihrnet_edge.runtimes.delegate import delegate_info
 _BASE = ("numpy", "pillow", "ai-edge-litert", "onnxruntime")
 _EXPORT = ("torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "onnx")
 _TRAIN = ("torch", "pyyaml", "lightning-fabric", "tensorboardX")
+_VIDEO = ("av",)
 #: Task to the packages it needs and the command that installs them.
 _TASKS = {
     "run .onnx": (("onnxruntime",), "pip install bihrnet-edge"),
@@ -28,7 +29,7 @@ _TASKS = {
         'pip install "bihrnet-edge[export]"',
     ),
     "export --target onnx": (("torch", "onnx", "onnxruntime"), 'pip install "bihrnet-edge[export]"'),
-    "predict videos, cameras": (("av",), 'pip install "bihrnet-edge[video]"'),
+    "predict videos, cameras": (_VIDEO, 'pip install "bihrnet-edge[video]"'),
     "train": (_TRAIN, 'pip install "bihrnet-edge[train]"'),
 }
 
@@ -72,7 +73,7 @@ def _delegate() -> str:
 
 def examine() -> DoctorReport:
     """Look at the installed packages and the machine."""
-    packages = {name: _installed(name) for name in dict.fromkeys(("bihrnet-edge", *_BASE, *_EXPORT, *_TRAIN, "av"))}
+    packages = {name: _installed(name) for name in dict.fromkeys(("bihrnet-edge", *_BASE, *_EXPORT, *_TRAIN, *_VIDEO))}
     tasks = [
         Task(name, tuple(p for p in needs if packages[p] is None), install) for name, (needs, install) in _TASKS.items()
     ]
