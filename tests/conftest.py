@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from PIL import Image
 
 from bihrnet_edge.pose.keypoints import KeypointSet
 from bihrnet_edge.pose.metadata import METADATA_KEY, PoseMetadata
+
+sys.path.append(str(Path(__file__).parent))  # for helpers: pytest imports tests without touching the path
 
 DOTS = ("right_shoulder", "left_hip", "left_wrist")
 

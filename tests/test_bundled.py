@@ -6,20 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import run
 
-from bihrnet_edge.cli import main
 from bihrnet_edge.model.checkpoint import load_checkpoint
 
 NAME = "bihrnet-small-lsp"
 PEOPLE = 64
-
-
-def run(arguments: list[str]) -> int:
-    try:
-        main(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +19,11 @@ def exported(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The artifacts and their report."""
     out = tmp_path_factory.mktemp("out")
     lspet = shared_data / "lspet"
-    code = run([
+    code = run(
         "export", NAME, "--target", "lce-arm64", "--target", "onnx", "--out", str(out),
         "--check-annotations", str(lspet / "person_keypoints_val.json"), "--check-images", str(lspet / "images"),
         "--check-limit", str(PEOPLE),
-    ])  # fmt: skip
+    )  # fmt: skip
     assert code == 0
     return out
 
@@ -65,11 +57,11 @@ def test_check_passes_on_three_sets_of_joints(
 ) -> None:
     """Torch, LCE's artifact (in the native delegate where it is built) and ONNX Runtime."""
     file, html = tmp_path / "check.json", tmp_path / "check.html"
-    code = run([
+    code = run(
         "check", NAME, str(exported / f"{NAME}.lce.tflite"), str(exported / f"{NAME}.onnx"), "--size", str(size),
         "--annotations", str(shared_data / annotations), "--images", str(shared_data / images),
         "--json", str(file), "--report", str(html),
-    ])  # fmt: skip
+    )  # fmt: skip
     assert code == 0
     result = json.loads(file.read_text())
     assert result["reference"]["runtime"] == "torch"

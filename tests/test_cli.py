@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import fails, run
 from PIL import Image
 
-from bihrnet_edge.cli import main
 from bihrnet_edge.console import print_table
 from bihrnet_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint, save_checkpoint
 from bihrnet_edge.model.config import ModelConfig
@@ -25,26 +25,6 @@ from bihrnet_edge.runtimes import delegate
 from bihrnet_edge.runtimes.registry import open_runner
 
 TINY = ModelConfig(width=8, modules=(1, 1, 1), blocks=1, bottlenecks=1, keypoints=14)
-
-
-def run(*arguments: object) -> int:
-    """The exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """One sentence on stderr and exit code 2."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line.startswith("bihrnet-edge: ")]
-    assert len(lines) == 1, error
-    assert "Traceback" not in error
-    return lines[0]
 
 
 def make(folder: Path, keypoints: KeypointSet, name: str = "tiny", seed: int = 1) -> Path:

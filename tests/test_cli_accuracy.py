@@ -10,32 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import fails, run
 from PIL import Image
 
-from bihrnet_edge.cli import main
 from bihrnet_edge.data.results import read_results
 
 Model = Callable[..., Path]
-
-
-def run(*arguments: object) -> int:
-    """The exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
-    """One sentence on stderr and the exit code."""
-    capsys.readouterr()
-    assert run(*arguments) == code
-    error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line.startswith("bihrnet-edge: ")]
-    assert len(lines) == 1, error
-    assert "Traceback" not in error
-    return lines[0]
 
 
 def data(folder: Path) -> tuple[object, ...]:

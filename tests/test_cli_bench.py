@@ -12,31 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from bihrnet_edge.cli import main
+from helpers import fails, run
 
 Model = Callable[..., Path]
 FEW = ("--runs", 4, "--rounds", 2, "--warmup", 0)
-
-
-def run(*arguments: object) -> int:
-    """The exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
-    """One sentence on stderr and the exit code."""
-    capsys.readouterr()
-    assert run(*arguments) == code
-    error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line.startswith("bihrnet-edge: ")]
-    assert len(lines) == 1, error
-    assert "Traceback" not in error
-    return lines[0]
 
 
 def test_prints_what_it_measured(dot_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers import fails
 
 from bihrnet_edge.calibration.ranges import Ranges, weights_sha256, write_ranges
 from bihrnet_edge.calibration.subset import hash_images
-from bihrnet_edge.cli import main
 from bihrnet_edge.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from bihrnet_edge.model.config import ModelConfig
 from bihrnet_edge.pose.keypoints import KeypointSet
@@ -24,17 +24,6 @@ def model(tmp_path: Path) -> Path:
         tmp_path / "tiny.pt", random_checkpoint(config, name="tiny", keypoints=names, input_size=(64, 32), seed=1)
     )
     return tmp_path / "tiny.pt"
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The sentence on stderr; exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return next(line for line in error.splitlines() if line.startswith("bihrnet-edge: "))
 
 
 def test_calibrate_refuses(model: Path, dot_people: Path, capsys: pytest.CaptureFixture[str]) -> None:

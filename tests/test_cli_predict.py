@@ -13,33 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import fails, run
 from PIL import Image
 
-from bihrnet_edge.cli import main
 from bihrnet_edge.cli_predict import bare_camera
 from bihrnet_edge.runtimes.onnx_runtime import OnnxRunner
 
 Make = Callable[..., Path]
-
-
-def run(*arguments: object) -> int:
-    """The exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """One sentence on stderr and exit code 2."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line.startswith("bihrnet-edge: ")]
-    assert len(lines) == 1, error
-    assert "Traceback" not in error
-    return lines[0]
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import typer.main
 from documents import DOCUMENTS, ROOT, Command, blocks, commands, inline_commands, name_of, spans
+from helpers import run
 from PIL import Image
 
 from bihrnet_edge import cli
@@ -73,15 +74,6 @@ def parse(words: tuple[str, ...]) -> None:
     rest = bare_camera([word for word in words[1:] if word != "--help"])
     if rest:
         group.commands[words[0]].make_context(words[0], rest)
-
-
-def run(words: tuple[str, ...]) -> int:
-    """The exit code."""
-    try:
-        cli.main(list(words))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def shows(lines: tuple[str, ...], output: str) -> str | None:
@@ -161,7 +153,7 @@ def run_captured(command: Command) -> str:
     words = tuple("model.pt" if word == BUNDLED else word for word in text.split()[1:])
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        code = run((*words, *(FEW if words[0] == "bench" else ())))
+        code = run(*words, *(FEW if words[0] == "bench" else ()))
     assert code == 0 or gate_is_meant(command, code), f"{command}\n{errors.getvalue()}"
     return output.getvalue()
 

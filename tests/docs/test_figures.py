@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from documents import ROOT
+from helpers import load_script
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
 def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("block_figures", ROOT / "benchmarks" / "block_figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "block_figures.py")
 
 
 @pytest.mark.parametrize("name", ["ir-bottleneck", "ms-block"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers import load_script
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 SCRIPTS = sorted(path for path in PACKAGING.rglob("*.sh") if os.access(path, os.X_OK))
@@ -47,12 +47,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, script: str, arguments: list[
 
 @pytest.fixture(scope="module")
 def compare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare", PACKAGING / "arm64" / "compare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(PACKAGING / "arm64" / "compare.py")
 
 
 BENCH = {"results": [{"runtime": "litert", "delegate": "neon"}]}
