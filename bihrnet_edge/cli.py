@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy, cli_bench, cli_calibrate, cli_check, cli_demo, cli_predict
+from bihrnet_edge import cli_accuracy, cli_bench, cli_calibrate, cli_check, cli_demo, cli_overlap, cli_predict
 from bihrnet_edge.cli_options import (
     AnyModelArgument,
     JsonOption,
@@ -79,6 +79,15 @@ def export(
         ),
     ] = "float",
     ranges: Annotated[Path | None, typer.Option(help="Activation ranges that `calibrate` saved.")] = None,
+    input_type: Annotated[
+        str,
+        typer.Option(
+            help="What an .lce.tflite takes: float32 (normalised), uint8 (a camera's pixels), int8 (them - 128)."
+        ),
+    ] = "float32",
+    output_type: Annotated[
+        str, typer.Option(help="What it gives: float32, or an int8 artifact's heatmaps as int8 or uint8.")
+    ] = "float32",
     preset: PresetOption = None,
 ) -> None:
     """Convert a checkpoint, compare every artifact with it, and write a report.
@@ -89,9 +98,11 @@ def export(
     from bihrnet_edge.console import megabytes, print_table, progress_steps
     from bihrnet_edge.export.onnx_form import onnx_form
     from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
+    from bihrnet_edge.export.pixels import TensorTypes
 
     form = onnx_form(onnx_weights)
     int8 = _int8_form(precision, ranges)
+    types = TensorTypes.of(input_type, output_type, precision)
     if (check_annotations is None) != (check_images is None):
         raise UserError("--check-annotations and --check-images belong together; give both or neither.")
     check = None
@@ -100,7 +111,9 @@ def export(
     elif check_subset is not None:
         raise UserError("--check-subset names people of --check-annotations; give these and --check-images.")
     with progress_steps() as step:
-        report = export_checkpoint(model, target, out, check=check, preset=preset, onnx=form, int8=int8, step=step)
+        report = export_checkpoint(
+            model, target, out, check=check, preset=preset, onnx=form, int8=int8, types=types, step=step
+        )
     rows = [
         [
             f"{artifact.path}" + (f" ({', '.join(artifact.form.values())})" if artifact.form else ""),
@@ -181,6 +194,9 @@ app.command(
     epilog="Example: `bihrnet-edge check bihrnet-small-lsp out/bihrnet-small-lsp.onnx --annotations val.json "
     "--images images --report check.html`"
 )(cli_check.check)
+app.command(epilog="Example: `bihrnet-edge overlap train.json calibration.json held-out.json --images images`")(
+    cli_overlap.overlap
+)
 
 
 app.command(epilog="Example: `bihrnet-edge demo out/bihrnet-small-lsp.lce.tflite out/bihrnet-small-lsp.onnx`")(
