@@ -26,6 +26,7 @@ from bihrnet_edge.data.dataset import PoseDataset, load_annotations
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.int8_form import Int8Form
 from bihrnet_edge.export.onnx_form import OnnxForm
+from bihrnet_edge.export.pixels import TensorTypes, fold_normalisation, retype
 from bihrnet_edge.export.report import ArtifactReport, ExportReport
 from bihrnet_edge.files import make_folder, sha256, write_bytes
 from bihrnet_edge.metrics.pck import metric_for
@@ -92,10 +93,11 @@ class CheckSet:
 
 @dataclass(frozen=True)
 class _Forms:
-    """What is chosen among an artifact's forms: of an ``.onnx``, and what of an ``.lce.tflite`` is int8."""
+    """What is chosen among forms: of an ``.onnx``, what of an ``.lce.tflite`` is int8, its inputs and outputs."""
 
     onnx: OnnxForm
     int8: Int8Form | None
+    types: TensorTypes
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def export_checkpoint(
     preset: str | None = None,
     onnx: OnnxForm | None = None,
     int8: Int8Form | None = None,
+    types: TensorTypes | None = None,
     step: Step,
 ) -> ExportReport:
     """Export a checkpoint to every target and write ``NAME.export.json`` beside the artifacts.
@@ -127,6 +130,8 @@ def export_checkpoint(
         preset: architecture of a bare ``state_dict``.
         onnx: what form the ``.onnx`` takes; ``OnnxForm()`` unless given.
         int8: what of an ``.lce.tflite`` is int8, at ranges of this checkpoint's activations; nothing unless given.
+        types: of an ``.lce.tflite``'s input and output; float32 unless given. A byte input folds the normalisation into
+            the network, which all artifacts and torch then are.
         step: shows progress.
 
     Returns:
@@ -141,12 +146,17 @@ def export_checkpoint(
     chosen = [_target(name) for name in dict.fromkeys(targets)]
     checkpoint = load_checkpoint(model, preset)
     network = checkpoint.build()
+    weights = weights_sha256(checkpoint.state)
+    types = types or TensorTypes()
+    if types.input != "float32":
+        checkpoint = fold_normalisation(checkpoint)
+        network = checkpoint.build()
     dataset = None
     if check is not None:
         dataset = check.load()
         common_joints(checkpoint.metadata.keypoints, dataset.keypoints)  # refuses a set without any
     if int8 is not None:
-        int8.ranges.refuse_other_weights(weights_sha256(checkpoint.state), model)
+        int8.ranges.refuse_other_weights(weights, model)
         if dataset is not None:
             int8.ranges.refuse_images(person.image_path for person in dataset.people[: check.limit if check else None])
     source_sha256 = sha256(bundled_path(model) or Path(model))
@@ -167,7 +177,8 @@ def export_checkpoint(
         paths = {target.key: folder / f"{checkpoint.metadata.name}{target.suffix}" for target in chosen}
         larq_agreement = None
         for target in chosen:
-            rebuilt = target.build(checkpoint, network, paths[target.key], timed, _Forms(onnx or OnnxForm(), int8))
+            forms = _Forms(onnx or OnnxForm(), int8, types)
+            rebuilt = target.build(checkpoint, network, paths[target.key], timed, forms)
             if rebuilt is not None:
                 with timed("verify_larq", "compare the Larq rebuild with torch"):
                     images = _first_images(checkpoint.metadata, dataset, _LARQ_IMAGES)
@@ -293,8 +304,10 @@ def _judge(key: str, comparison: _Comparison, max_drop: float | None, int8: Int8
 def _form(made: Path) -> dict[str, str]:
     """What was chosen, as it came out."""
     if made.suffix == ".tflite":
-        precision = real_precision(read_tflite(made))
-        return {} if precision == "float" else {"precision": precision}
+        file = read_tflite(made)
+        form = {} if (precision := real_precision(file)) == "float" else {"precision": precision}
+        ends = {"input": file.tensors[file.inputs[0]].dtype, "output": file.tensors[file.outputs[0]].dtype}
+        return form | {end: f"{dtype} {end}" for end, dtype in ends.items() if dtype != "float32"}
     graph = load_graph(made) if made.suffix == ".onnx" else None
     return {} if graph is None else {"weights": "packed" if packed_kernels(graph)[0] else "plain"}
 
@@ -347,6 +360,7 @@ def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Time
     with timed("convert_lce", "convert with Larq Compute Engine"):
         data = convert_traced(traced)
         check_binary_ops(data, checkpoint.config)
+        data = retype(data, forms.types)
         write_bytes(path, embed_metadata(data, metadata))
     return LarqRunner(traced, metadata)
 

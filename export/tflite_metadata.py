@@ -24,8 +24,7 @@ def embed_metadata(data: bytes, metadata: PoseMetadata) -> bytes:
     Raises:
         UserError: the bytes are not a TensorFlow Lite flatbuffer.
     """
-    parse_tflite(data, Path("the converted model"))  # the object API below trusts every offset
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    model = unpack(data)
     text = np.frombuffer(metadata.to_json().encode(), np.uint8)
     model.metadata = list(model.metadata or [])
     for entry in model.metadata:
@@ -35,7 +34,22 @@ def embed_metadata(data: bytes, metadata: PoseMetadata) -> bytes:
     else:
         model.buffers.append(schema.BufferT(data=text))
         model.metadata.append(schema.MetadataT(name=METADATA_KEY, buffer=len(model.buffers) - 1))
-    builder = _AligningBuilder(len(data) + len(text) + 1024)
+    return pack(model, len(data) + len(text))
+
+
+def unpack(data: bytes) -> Any:
+    """A ``.tflite`` as the schema's objects, ``schema.ModelT``.
+
+    Raises:
+        UserError: the bytes are not a TensorFlow Lite flatbuffer.
+    """
+    parse_tflite(data, Path("the converted model"))  # the object API trusts every offset
+    return schema.ModelT.InitFromPackedBuf(data, 0)
+
+
+def pack(model: Any, size: int) -> bytes:
+    """Inverse of :func:`unpack`, of about ``size`` bytes; buffers are 16-byte aligned."""
+    builder = _AligningBuilder(size + 1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -64,6 +65,12 @@ def make_exact(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
+def pixel_affine(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """``(pixel / 255 - mean) / std`` as ``slope * x + shift`` of ``x = (pixel - 128) / 64``; float64, by channel."""
+    old_mean, old_std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    return PIXEL_STD / old_std, (PIXEL_MEAN - old_mean) / old_std
+
+
 def _folded_batchnorm(state: dict[str, Tensor], unit: str) -> tuple[Tensor, Tensor]:
     """BatchNorm's scale and offset per channel; its parameters become those of the identity."""
     scale = state[f"{unit}.bn.weight"] / torch.sqrt(state[f"{unit}.bn.running_var"] + _BN_EPSILON)
@@ -98,9 +105,7 @@ def _exact_stem(state: dict[str, Tensor], mean: tuple[float, ...], std: tuple[fl
 
     gain, offset = _folded_batchnorm(state, first)
     kernel = state[f"{first}.conv.weight"] * gain[:, None, None, None] * magnify
-    old_mean, old_std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
-    # (pixel / 255 - mean) / std in terms of x = (pixel - 128) / 64. Zero padding now means pixel 128, not the mean.
-    slope, shift = PIXEL_STD / old_std, (PIXEL_MEAN - old_mean) / old_std
+    slope, shift = pixel_affine(mean, std)  # zero padding now means pixel 128, not the mean
     bias = offset * magnify + (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
     kernel = kernel * slope[:, None, None]
     state[f"{first}.conv.weight"], state[f"{first}.bn.bias"] = _on_grid(kernel, bias, _INPUT_BOUND, _INPUT_UNIT_BITS)
