@@ -1,0 +1,130 @@
+"""What ONNX Runtime's own static quantizer makes of an ``.onnx``: speed, size and accuracy.
+
+    python benchmarks/onnx_int8.py model.pt --annotations val.json --images images [--calibration 64] [--people 250]
+
+The real-valued rest is quantised by ``quantize_static`` (QDQ, bytes at min-max ranges of calibration people from the
+end of the annotation file): the real-valued convolutions alone, or these and every addition, product, pool and join
+between. Binary convolutions stay floats, on which they are exact. Forms take turns; a ratio is the median of those
+within a turn. The metric is measured on the first people of the file, none of whose images calibrated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from bihrnet_edge.data.dataset import PoseDataset, load_annotations
+from bihrnet_edge.export.onnx_model import export_onnx
+from bihrnet_edge.export.onnx_packing import binary_magnitude
+from bihrnet_edge.metrics.pck import metric_for
+from bihrnet_edge.model.checkpoint import load_checkpoint
+from bihrnet_edge.pose.matching import common_joints
+from bihrnet_edge.runtimes.crops import person_batches
+from bihrnet_edge.runtimes.estimator import poses
+from bihrnet_edge.runtimes.onnx_runtime import OnnxRunner
+
+_BATCH = 8
+_BETWEEN = ["Add", "Mul", "AveragePool", "Concat", "Resize", "Slice"]
+
+
+class _People(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+        self._batches = batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        images = next(self._batches, None)
+        return None if images is None else {"images": np.ascontiguousarray(images.transpose(0, 3, 1, 2))}
+
+
+def real_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Names of the convolutions whose kernels are not one magnitude a channel."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and binary_magnitude(constants[node.input[1]]) is None
+    ]
+
+
+def accuracy(path: Path, dataset: PoseDataset, count: int) -> float:
+    """The data set's metric on its first people, per cent."""
+    runner = OnnxRunner(str(path), 1)
+    people = dataset.people[:count]
+    joints = common_joints(runner.metadata.keypoints, dataset.keypoints)
+    found = np.empty((len(people), len(joints), 2), np.float32)
+    for chosen, images, crops in person_batches(people, runner.metadata, _BATCH):
+        found[chosen] = poses(runner.run(images), crops)[:, joints.model_index, :2]
+    return float(metric_for(dataset.keypoints)(found, people, joints.dataset_index).mean)
+
+
+def milliseconds(paths: dict[str, Path], rounds: int) -> dict[str, list[float]]:
+    """Of one image on one thread, in turns."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    sessions = {
+        name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for name, path in paths.items()
+    }
+    shape = [1, *next(iter(sessions.values())).get_inputs()[0].shape[1:]]
+    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    times: dict[str, list[float]] = {name: [] for name in paths}
+    for turn in range(rounds + 1):
+        for name, session in sessions.items():
+            started = time.perf_counter()
+            session.run(None, {"images": images})
+            if turn:
+                times[name].append(1000 * (time.perf_counter() - started))
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--calibration", type=int, default=64)
+    parser.add_argument("--people", type=int, default=250)
+    parser.add_argument("--rounds", type=int, default=60)
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.model)
+    dataset = load_annotations(arguments.annotations, arguments.images)
+    measured = {person.image_path for person in dataset.people[: arguments.people]}
+    calibrating = [person for person in dataset.people[-arguments.calibration :] if person.image_path not in measured]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = {"float": folder / "float.onnx"}
+        paths["float"].write_bytes(export_onnx(checkpoint.build(), checkpoint.metadata, "plain"))
+        quant_pre_process(str(paths["float"]), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+        prepared = onnx.load(folder / "prepared.onnx")
+        convolutions = real_convolutions(prepared)
+        between = [node.name for node in prepared.graph.node if node.op_type in _BETWEEN]
+        for form, nodes in (("convolutions", convolutions), ("all between", convolutions + between)):
+            paths[form] = folder / f"{form}.onnx"
+            batches = (images for _, images, _ in person_batches(calibrating, checkpoint.metadata, _BATCH))
+            quantize_static(
+                str(folder / "prepared.onnx"), str(paths[form]), _People(batches), quant_format=QuantFormat.QDQ,
+                nodes_to_quantize=nodes, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                per_channel=True,
+            )  # fmt: skip
+        times = milliseconds(paths, arguments.rounds)
+        print(f"{len(convolutions)} real-valued convolutions, {len(between)} operators between")
+        print(f"{'form':14} {'ms':>8} {'factor':>7} {'MB':>8} {'metric':>7}")
+        for form, path in paths.items():
+            factor = np.median(np.array(times["float"]) / np.array(times[form]))
+            size = path.stat().st_size / 1e6
+            metric = accuracy(path, dataset, arguments.people)
+            print(f"{form:14} {np.median(times[form]):8.2f} {factor:6.2f}x {size:8.2f} {metric:7.2f}")
+
+
+if __name__ == "__main__":
+    main()
