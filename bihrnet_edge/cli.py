@@ -48,10 +48,14 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="Example: `bihrnet-edge export bihrnet-small-lsp --target lce-arm64 --target onnx --out out`")
+@app.command(
+    epilog="Example: `bihrnet-edge export bihrnet-small-lsp --target lce-arm64 --target onnx --out out`, or for "
+    "runtimes that load no delegate: `bihrnet-edge export bihrnet-small-lsp --target tflite --tflite-precision int8 "
+    "--ranges ranges.json --out out`"
+)
 def export(
     model: ModelArgument,
-    target: Annotated[list[str], typer.Option("--target", help="lce-arm64 or onnx; may be repeated.")] = ["lce-arm64"],  # noqa: B006
+    target: Annotated[list[str], typer.Option(help="lce-arm64, tflite or onnx; may be repeated.")] = ["lce-arm64"],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", help="Folder for the artifacts.")] = Path("out"),
     check_annotations: Annotated[
         Path | None,
@@ -71,6 +75,14 @@ def export(
             "--onnx-weights", help="packed: 1-bit kernels are bits that load as floats; plain: floats in the file too."
         ),
     ] = "packed",
+    tflite_precision: Annotated[
+        str,
+        typer.Option(
+            "--tflite-precision",
+            help="Of --target tflite: float32; float16 weights; dynamic: 1-bit kernels as int8; int8: everything, for "
+            "integer hardware, needs --ranges.",
+        ),
+    ] = "float32",
     precision: Annotated[
         str,
         typer.Option(
@@ -92,16 +104,19 @@ def export(
 ) -> None:
     """Convert a checkpoint, compare every artifact with it, and write a report.
 
-    Writes DIR/NAME.lce.tflite, DIR/NAME.onnx and DIR/NAME.export.json, NAME being the model's. Where one fails
-    its check all are kept as ….rejected, and what was there before stays.
+    Writes DIR/NAME.lce.tflite, DIR/NAME.tflite, DIR/NAME.onnx and DIR/NAME.export.json, NAME being the model's.
+    Where one fails its check all are kept as ….rejected, and what was there before stays.
     """
     from bihrnet_edge.console import megabytes, print_table, progress_steps
+    from bihrnet_edge.export.builtin_form import builtin_form
     from bihrnet_edge.export.onnx_form import onnx_form
     from bihrnet_edge.export.pipeline import CheckSet, export_checkpoint
     from bihrnet_edge.export.pixels import TensorTypes
 
     form = onnx_form(onnx_weights)
-    int8 = _int8_form(precision, ranges)
+    builtin = builtin_form(tflite_precision, ranges, target)
+    of_builtin_alone = builtin.ranges is not None and precision == "float"
+    int8 = _int8_form(precision, None if of_builtin_alone else ranges, target)
     types = TensorTypes.of(input_type, output_type, precision)
     if (check_annotations is None) != (check_images is None):
         raise UserError("--check-annotations and --check-images belong together; give both or neither.")
@@ -112,7 +127,16 @@ def export(
         raise UserError("--check-subset names people of --check-annotations; give these and --check-images.")
     with progress_steps() as step:
         report = export_checkpoint(
-            model, target, out, check=check, preset=preset, onnx=form, int8=int8, types=types, step=step
+            model,
+            target,
+            out,
+            check=check,
+            preset=preset,
+            onnx=form,
+            tflite=builtin,
+            int8=int8,
+            types=types,
+            step=step,
         )
     rows = [
         [
@@ -141,7 +165,7 @@ def export(
         raise AccuracyGateError(report.failure)
 
 
-def _int8_form(precision: str, ranges: Path | None) -> Int8Form | None:
+def _int8_form(precision: str, ranges: Path | None, targets: list[str]) -> Int8Form | None:
     """What ``--precision`` and ``--ranges`` ask for; None for float."""
     from bihrnet_edge.calibration.ranges import read_ranges
     from bihrnet_edge.export.int8_form import Int8Form
@@ -150,8 +174,12 @@ def _int8_form(precision: str, ranges: Path | None) -> Int8Form | None:
         raise UserError(f"--precision is {precision!r}; choose float, int8 or mixed.")
     if (precision != "float") != (ranges is not None):
         raise UserError(
-            "--precision int8 or mixed and --ranges belong together; make the ranges with bihrnet-edge calibrate."
+            "--precision int8 or mixed, or --tflite-precision int8, and --ranges belong together; make the ranges with "
+            "bihrnet-edge calibrate."
         )
+    if ranges is not None and "lce-arm64" not in targets:
+        other = "; for --target tflite there is --tflite-precision int8" if "tflite" in targets else ""
+        raise UserError(f"--precision {precision} is of --target lce-arm64; give that as well{other}.")
     return None if ranges is None else Int8Form.of(read_ranges(ranges), mixed=precision == "mixed", where=ranges)
 
 

@@ -24,7 +24,7 @@ _TASKS = {
         'pip install "bihrnet-edge[export]"',
     ),
     "run checkpoints": (("torch",), 'pip install "bihrnet-edge[export]"'),
-    "export --target lce-arm64": (
+    "export --target lce-arm64, tflite": (
         ("torch", "tensorflow", "tf-keras", "larq", "larq-compute-engine"),
         'pip install "bihrnet-edge[export]"',
     ),

@@ -126,11 +126,14 @@ class QuantizedBuilder(LarqBuilder):
         return y
 
 
-def threshold_codes(beta: npt.NDArray[np.floating[Any]], scale: float) -> npt.NDArray[np.float64]:
+def threshold_codes(
+    beta: npt.NDArray[np.floating[Any]], scale: float, ends: tuple[int, int] = (-HIGHEST, -LOWEST)
+) -> npt.NDArray[np.float64]:
     """RSign's thresholds as the multiples of an activation's scale that its bytes are compared with.
 
-    q stands for values from q - 1/2 to q + 1/2: the first q above the threshold is half a step up.
+    q stands for values from q - 1/2 to q + 1/2: the first q above the threshold is half a step up. They saturate at
+    ``ends``, unless given those whose negative is an int8.
     """
     codes = np.rint(np.asarray(beta, np.float64) / scale + 0.5)
-    clipped: npt.NDArray[np.float64] = np.clip(codes, -HIGHEST, -LOWEST)
+    clipped: npt.NDArray[np.float64] = np.clip(codes, *ends)
     return clipped

@@ -41,6 +41,14 @@ class Threshold(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 @tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class ClampToOne(tf_keras.layers.Layer):  # type: ignore[misc]
+    """Clamp to -1 to 1, TensorFlow Lite's RELU_N1_TO_1."""
+
+    def call(self, inputs: Any) -> Any:
+        return tf.minimum(tf.maximum(inputs, -1.0), 1.0)
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
 class ChannelSlice(tf_keras.layers.Layer):  # type: ignore[misc]
     """Channels ``start`` to ``stop`` (exclusive) of ``(N, H, W, C)``."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 #: torch.nn.BatchNorm2d's default.
-_BN_EPSILON = 1e-5
+BN_EPSILON = 1e-5
 
 _BRANCHES = 4
 
@@ -188,11 +188,15 @@ class LarqBuilder:
         """A unit that changes size or channels, beside average pooling and :meth:`match_channels`."""
         shortcut = x
         if stride > 1:
-            layer = tf_keras.layers.AveragePooling2D(stride, name=self.unnamed("average_pool"))
-            shortcut = self.emit(layer.name, "pick", layer(x), [x])
+            shortcut = self.average_pool(x, stride)
         return self.add(
             self.match_channels(shortcut, channels), self.unit(x, f"{name}.unit", channels, kernel, stride=stride)
         )
+
+    def average_pool(self, x: Any, side: int) -> Any:
+        """Means of squares that do not overlap."""
+        layer = tf_keras.layers.AveragePooling2D(side, name=self.unnamed("average_pool"))
+        return self.emit(layer.name, "pick", layer(x), [x])
 
     def unit(self, x: Any, name: str, channels: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> Any:
         """RSign, convolution, BatchNorm, PReLU; without RSign in the real-valued twin."""
@@ -242,7 +246,7 @@ class LarqBuilder:
 
     def batch_norm(self, x: Any, name: str, operation: Operation) -> Any:
         """BatchNorm with its running statistics, behind a convolution that ``operation`` says the kind of."""
-        layer = tf_keras.layers.BatchNormalization(epsilon=_BN_EPSILON, name=name)
+        layer = tf_keras.layers.BatchNormalization(epsilon=BN_EPSILON, name=name)
         y = layer(x)
         parts = ("weight", "bias", "running_mean", "running_var")
         layer.set_weights([self.store.take(f"{name}.{part}", (x.shape[-1],)) for part in parts])
@@ -250,10 +254,15 @@ class LarqBuilder:
 
     def prelu(self, x: Any, name: str) -> Any:
         """PReLU with one slope a channel."""
+        slope = self.store.take(f"{name}.weight", (x.shape[-1],))
+        return self.emit(name, "prelu", self.rectify(x, name, slope), [x])
+
+    def rectify(self, x: Any, name: str, slope: npt.NDArray[np.float32]) -> Any:
+        """What a PReLU computes."""
         layer = tf_keras.layers.PReLU(shared_axes=[1, 2], name=name)
         y = layer(x)
-        layer.set_weights([self.store.take(f"{name}.weight", (x.shape[-1],))[np.newaxis, np.newaxis, :]])
-        return self.emit(name, "prelu", y, [x])
+        layer.set_weights([slope[np.newaxis, np.newaxis, :]])
+        return y
 
     def match_channels(self, x: Any, channels: int) -> Any:
         """Tile, or average groups: :func:`bihrnet_edge.model.blocks.match_channels` with channels last."""

@@ -24,10 +24,12 @@ from bihrnet_edge.calibration.verification import compare_on_images, compare_on_
 from bihrnet_edge.console import Advance, Step, write_json
 from bihrnet_edge.data.dataset import PoseDataset, load_annotations
 from bihrnet_edge.errors import UserError
+from bihrnet_edge.export.builtin_form import BuiltinForm
 from bihrnet_edge.export.int8_form import Int8Form
 from bihrnet_edge.export.onnx_form import OnnxForm
 from bihrnet_edge.export.pixels import TensorTypes, fold_normalisation, retype
 from bihrnet_edge.export.report import ArtifactReport, ExportReport
+from bihrnet_edge.export.tflite_graph import builtin_precision
 from bihrnet_edge.files import make_folder, sha256, write_bytes
 from bihrnet_edge.metrics.pck import metric_for
 from bihrnet_edge.model.zoo import bundled_path
@@ -53,7 +55,8 @@ _SYNTHETIC_IMAGES = 8
 _TIMED_RUNS = 5
 #: An artifact whose median image correlates less is another network, whatever its accuracy.
 _MIN_CORRELATION = 0.99
-#: With int8 activations signs near their thresholds flip, as they do from one training run's rounding to the next.
+#: With int8 activations or float16 weights signs near their thresholds flip, as they do from one training run's
+#: rounding to the next.
 _MIN_CORRELATION_INT8 = 0.9
 _REJECTED = ".rejected"
 #: What LCE's artifact is called where it ran in the native delegate, not in LCE's interpreter.
@@ -93,9 +96,10 @@ class CheckSet:
 
 @dataclass(frozen=True)
 class _Forms:
-    """What is chosen among forms: of an ``.onnx``, what of an ``.lce.tflite`` is int8, its inputs and outputs."""
+    """What is chosen of an artifact's form, by target; of an ``.lce.tflite`` what is int8, its input and output."""
 
     onnx: OnnxForm
+    tflite: BuiltinForm
     int8: Int8Form | None
     types: TensorTypes
 
@@ -116,6 +120,7 @@ def export_checkpoint(
     check: CheckSet | None = None,
     preset: str | None = None,
     onnx: OnnxForm | None = None,
+    tflite: BuiltinForm | None = None,
     int8: Int8Form | None = None,
     types: TensorTypes | None = None,
     step: Step,
@@ -129,6 +134,7 @@ def export_checkpoint(
         check: what to check the accuracy on. Without it heatmaps are compared on synthetic images.
         preset: architecture of a bare ``state_dict``.
         onnx: what form the ``.onnx`` takes; ``OnnxForm()`` unless given.
+        tflite: what form the built-in-op ``.tflite`` takes; ``BuiltinForm()`` unless given.
         int8: what of an ``.lce.tflite`` is int8, at ranges of this checkpoint's activations; nothing unless given.
         types: of an ``.lce.tflite``'s input and output; float32 unless given. A byte input folds the normalisation into
             the network, which all artifacts and torch then are.
@@ -155,10 +161,13 @@ def export_checkpoint(
     if check is not None:
         dataset = check.load()
         common_joints(checkpoint.metadata.keypoints, dataset.keypoints)  # refuses a set without any
-    if int8 is not None:
-        int8.ranges.refuse_other_weights(weights, model)
+    forms = _Forms(onnx or OnnxForm(), tflite or BuiltinForm(), int8, types)
+    for ranges in (int8.ranges if int8 else None, forms.tflite.ranges):
+        if ranges is None:
+            continue
+        ranges.refuse_other_weights(weights, model)
         if dataset is not None:
-            int8.ranges.refuse_images(person.image_path for person in dataset.people[: check.limit if check else None])
+            ranges.refuse_images(person.image_path for person in dataset.people[: check.limit if check else None])
     source_sha256 = sha256(bundled_path(model) or Path(model))
     make_folder(out)
 
@@ -177,7 +186,6 @@ def export_checkpoint(
         paths = {target.key: folder / f"{checkpoint.metadata.name}{target.suffix}" for target in chosen}
         larq_agreement = None
         for target in chosen:
-            forms = _Forms(onnx or OnnxForm(), int8, types)
             rebuilt = target.build(checkpoint, network, paths[target.key], timed, forms)
             if rebuilt is not None:
                 with timed("verify_larq", "compare the Larq rebuild with torch"):
@@ -192,9 +200,9 @@ def export_checkpoint(
             latency_ms = _latencies(runners, _first_images(checkpoint.metadata, dataset, 1))
         stack.close()  # a runtime may keep its file open, which some systems do not rename
         max_drop = check.max_drop if check else None
-        failures = {target.key: _judge(target.key, comparison, max_drop, int8) for target in chosen}
+        failures = {target.key: _judge(target.key, comparison, max_drop, forms) for target in chosen}
         if _DELEGATE in runners and failures["lce"] is None:
-            reason = _judge(_DELEGATE, comparison, max_drop, int8)
+            reason = _judge(_DELEGATE, comparison, max_drop, forms)
             failures["lce"] = reason and f"in the native delegate {reason}"
         # Accepted or rejected whole, so that artifacts and report under one name always belong together.
         suffix = _REJECTED if any(failures.values()) else ""
@@ -289,10 +297,11 @@ def _compare(
     return _Comparison(agreements, metrics, metric_for(dataset.keypoints).name, metric, description)
 
 
-def _judge(key: str, comparison: _Comparison, max_drop: float | None, int8: Int8Form | None) -> str | None:
+def _judge(key: str, comparison: _Comparison, max_drop: float | None, forms: _Forms) -> str | None:
     """Why an artifact is not good enough, None where it is."""
     median = comparison.agreements[key].median_correlation
-    least = _MIN_CORRELATION if int8 is None or key not in _INT8 else _MIN_CORRELATION_INT8
+    rounded = forms.int8 is not None if key in _INT8 else key == "tflite" and forms.tflite.rounds
+    least = _MIN_CORRELATION_INT8 if rounded else _MIN_CORRELATION
     if not median >= least:
         return f"its heatmaps correlate with torch's at {median:.4f}, below {least}"
     metric, reference = comparison.metrics.get(key), comparison.reference_metric
@@ -301,8 +310,10 @@ def _judge(key: str, comparison: _Comparison, max_drop: float | None, int8: Int8
     return None
 
 
-def _form(made: Path) -> dict[str, str]:
+def _form(made: Path, key: str) -> dict[str, str]:
     """What was chosen, as it came out."""
+    if key == "tflite":
+        return {"precision": builtin_precision(read_tflite(made))}
     if made.suffix == ".tflite":
         file = read_tflite(made)
         form = {} if (precision := real_precision(file)) == "float" else {"precision": precision}
@@ -320,7 +331,7 @@ def _describe(
         out / f"{made.name}{suffix}",
         made.stat().st_size,
         sha256(made),
-        _form(made),
+        _form(made, target.key),
         inspect_artifact(made).ops or {},
         comparison.agreements[target.key],
         comparison.metrics.get(target.key),
@@ -372,9 +383,18 @@ def _build_onnx(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Tim
         write_bytes(path, export_onnx(network, checkpoint.metadata, forms.onnx.weights))
 
 
+def _build_tflite(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Timed, forms: _Forms) -> None:
+    with timed("import_tensorflow", "import TensorFlow"):
+        from bihrnet_edge.export.builtin import export_builtin
+        from bihrnet_edge.export.tflite_metadata import embed_metadata
+    with timed("convert_tflite", "convert to built-in operators"):
+        write_bytes(path, embed_metadata(export_builtin(checkpoint, forms.tflite), checkpoint.metadata))
+
+
 #: Target name to what makes it.
 TARGETS = {
     "lce-arm64": _Target("lce", ".lce.tflite", "lce", _build_lce),
+    "tflite": _Target("tflite", ".tflite", "litert", _build_tflite),
     "onnx": _Target("onnx", ".onnx", "onnxruntime", _build_onnx),
 }
 

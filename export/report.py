@@ -25,7 +25,7 @@ class ArtifactReport:
     """One written file.
 
     Attributes:
-        key: ``lce`` or ``onnx``.
+        key: ``lce``, ``tflite`` or ``onnx``.
         path: where it lies, ``.rejected`` included.
         size_bytes, sha256: of the file.
         form: what was chosen among an artifact's forms, as it came out, e.g. ``precision``: ``int8``.

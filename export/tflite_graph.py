@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bihrnet_edge.runtimes.tflite_file import flex_options, parse_tflite
+from bihrnet_edge.export.builtin_form import BuiltinPrecision
+from bihrnet_edge.runtimes.tflite_file import TfliteFile, flex_options, parse_tflite
 
 BINARY_CONV = "LceBconv2d"
 FLOAT_CONV = "CONV_2D"
@@ -38,3 +39,13 @@ def slow_binary_convs(data: bytes) -> list[dict[str, Any]]:
         for options in binary_conv_options(data)
         if options["padding"] != _PADDING_SAME or options["pad_values"] != 1
     ]
+
+
+def builtin_precision(file: TfliteFile) -> BuiltinPrecision:
+    """Which form a built-in-op ``.tflite`` has."""
+    if any(tensor.dtype == "float16" for tensor in file.tensors):
+        return "float16"
+    convolutions = [op for op in file.operators if op.name == FLOAT_CONV]
+    if any(file.tensors[op.outputs[0]].dtype == "int8" for op in convolutions):
+        return "int8"
+    return "dynamic" if any(file.tensors[op.inputs[1]].dtype == "int8" for op in convolutions) else "float32"

@@ -90,7 +90,10 @@ def _inspect_tflite(file: TfliteFile) -> ArtifactInfo:
         file.metadata,
         file.histogram(),
         work,
-        ("parameters are constants as stored: BatchNorm is folded into the convolutions.",),
+        (
+            "parameters are constants as stored: BatchNorm is folded into the convolutions, of which those whose "
+            "weights are +-one value per output channel count as binary.",
+        ),
     )
 
 

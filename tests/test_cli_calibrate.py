@@ -47,11 +47,21 @@ def test_int8_export_refuses(model: Path, dot_people: Path, capsys: pytest.Captu
 
     assert "choose float, int8 or mixed" in sentence("--precision", "int4")
     assert "belong together" in sentence("--precision", "int8")
+    assert "choose one of float32, float16, dynamic, int8" in sentence("--tflite-precision", "int4")
+    assert "int8 needs --ranges" in sentence("--tflite-precision", "int8", "--target", "tflite")
+    assert "float16 is of --target tflite; give that as well" in sentence("--tflite-precision", "float16")
     write_ranges(path, Ranges("tiny", DIGEST, "minmax", 16, "people.json", DIGEST, (), {"head": (-1.0, 1.0)}))
     assert "belong together" in sentence("--ranges", path)
+    assert "belong together" in sentence("--ranges", path, "--target", "tflite", "--tflite-precision", "float16")
+    sole = "is of --target lce-arm64; give that as well"
+    assert f"mixed {sole}." in sentence("--precision", "mixed", "--ranges", path, "--target", "onnx")
+    assert f"int8 {sole}; for --target tflite there is --tflite-precision int8" in sentence(
+        "--precision", "int8", "--ranges", path, "--target", "tflite"
+    )
     assert "which mixed needs; make them with calibrate --sweep 8" in sentence("--precision", "mixed", "--ranges", path)
     int8 = ["--precision", "int8", "--ranges", path]
     assert "calibrated with other weights (of 'tiny')" in sentence(*int8)
+    assert "calibrated with other weights" in sentence("--target", "tflite", "--tflite-precision", *int8[1:])
 
     weights = weights_sha256(load_checkpoint(str(model)).state)
     used = tuple(hash_images(sorted((dot_people / "images").iterdir())[4:5]).values())

@@ -79,10 +79,31 @@ def run_onnx(data: bytes, images: FloatArray) -> FloatArray:
     return np.asarray(result).transpose(0, 2, 3, 1)
 
 
-def part_to_keras(module: nn.Module, shape: tuple[int, int, int], make: Callable[[LarqBuilder, Any], Any]) -> Any:
+def run_litert(data: bytes, images: FloatArray, *, xnnpack: bool = True) -> FloatArray:
+    """LiteRT without a delegate of ours; ``xnnpack``: with the one that is part of it."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_content=data, num_threads=2, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    results = []
+    for image in images:
+        interpreter.set_tensor(source, image[None])
+        interpreter.invoke()
+        results.append(interpreter.get_tensor(target))
+    return np.concatenate(results)
+
+
+def part_to_keras(
+    module: nn.Module,
+    shape: tuple[int, int, int],
+    make: Callable[[Any, Any], Any],
+    builder: Callable[[ModelConfig, WeightStore], LarqBuilder] = LarqBuilder,
+) -> Any:
     """A Keras model of one module: ``make`` calls the builder's method of it, under the name ``m``."""
     store = WeightStore({f"m.{name}": value for name, value in module.state_dict().items()})
     source = tf_keras.Input(shape, batch_size=1, name="images")
-    model = tf_keras.Model(source, make(LarqBuilder(SMALL, store), source))
+    model = tf_keras.Model(source, make(builder(SMALL, store), source))
     store.finish()
     return model
