@@ -117,7 +117,7 @@ def export(
     builtin = builtin_form(tflite_precision, ranges, target)
     of_builtin_alone = builtin.ranges is not None and precision == "float"
     int8 = _int8_form(precision, None if of_builtin_alone else ranges, target)
-    types = TensorTypes.of(input_type, output_type, precision)
+    types = TensorTypes.of(input_type, output_type, precision, target)
     if (check_annotations is None) != (check_images is None):
         raise UserError("--check-annotations and --check-images belong together; give both or neither.")
     check = None

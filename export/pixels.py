@@ -7,7 +7,7 @@ other checkpoint is folded into its first convolution beforehand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +41,21 @@ class TensorTypes:
     output: str = "float32"
 
     @classmethod
-    def of(cls, source: str, target: str, precision: str) -> TensorTypes:
+    def of(cls, source: str, target: str, precision: str, artifacts: Collection[str]) -> TensorTypes:
         """As the options say.
 
         Raises:
-            UserError: a type is unknown, or the precision has no such output.
+            UserError: a type is unknown, or the precision or the artifacts (names of targets) have no such input or
+                output.
         """
         for option, value in (("--input-type", source), ("--output-type", target)):
             if value not in TYPES:
                 raise UserError(f"{option} is {value!r}; choose one of {', '.join(TYPES)}.")
+        if (source, target) != ("float32", "float32") and ("tflite" in artifacts or "lce-arm64" not in artifacts):
+            raise UserError(
+                "--input-type and --output-type are an .lce.tflite's; give --target lce-arm64, and export --target tflite "
+                "without them."
+            )
         if target != "float32" and precision == "float":
             raise UserError(
                 f"--output-type {target} stores int8 heatmaps, which --precision float has none of; give --precision "

@@ -122,3 +122,8 @@ def test_bad_types_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "export", "bihrnet-small-lsp", "--input-type", "int16"
     )
     assert "--precision float has none of" in fails(capsys, "export", "bihrnet-small-lsp", "--output-type", "uint8")
+    for targets in (["tflite"], ["onnx"], ["lce-arm64", "tflite"]):
+        options = [word for target in targets for word in ("--target", target)]
+        assert "are an .lce.tflite's; give --target lce-arm64" in fails(
+            capsys, "export", "bihrnet-small-lsp", *options, "--input-type", "uint8"
+        )
