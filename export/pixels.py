@@ -53,8 +53,8 @@ class TensorTypes:
                 raise UserError(f"{option} is {value!r}; choose one of {', '.join(TYPES)}.")
         if (source, target) != ("float32", "float32") and ("tflite" in artifacts or "lce-arm64" not in artifacts):
             raise UserError(
-                "--input-type and --output-type are an .lce.tflite's; give --target lce-arm64, and export --target tflite "
-                "without them."
+                "--input-type and --output-type are an .lce.tflite's; give --target lce-arm64, and export --target "
+                "tflite without them."
             )
         if target != "float32" and precision == "float":
             raise UserError(
