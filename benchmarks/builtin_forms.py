@@ -27,7 +27,7 @@ from bihrnet_edge.calibration.verification import synthetic_images
 from bihrnet_edge.export.builtin import export_builtin
 from bihrnet_edge.export.builtin_form import BuiltinForm, BuiltinPrecision
 from bihrnet_edge.export.builtin_model import BuiltinBuilder
-from bihrnet_edge.export.larq_int8 import build_observed_model, int8_grids
+from bihrnet_edge.export.larq_int8 import checkpoint_grids
 from bihrnet_edge.export.larq_layers import FakeQuant
 from bihrnet_edge.export.larq_model import build_larq_model
 from bihrnet_edge.export.lce import convert_to_lce
@@ -65,9 +65,7 @@ def write_forms(checkpoint: Checkpoint, ranges: Ranges | None, folder: Path) -> 
         models[precision] = export_builtin(checkpoint, BuiltinForm(precision))
     if ranges is not None:
         models["int8"] = export_builtin(checkpoint, BuiltinForm("int8", ranges))
-        _, observed = build_observed_model(checkpoint)
-        grids = int8_grids(checkpoint.config, metadata, observed.nodes, ranges.activations)
-        builder: Any = partial(Int8Convolutions, grids=grids)
+        builder: Any = partial(Int8Convolutions, grids=checkpoint_grids(checkpoint, ranges.activations))
         model = build_larq_model(checkpoint.config, checkpoint.state, *size, builder=builder)
         models["int8-convolutions"] = convert_to_lce(model)
     folder.mkdir(parents=True, exist_ok=True)

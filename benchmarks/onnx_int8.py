@@ -12,28 +12,28 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
+from onnx_forms import take_turns
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from bihrnet_edge.data.dataset import PoseDataset, load_annotations
+from bihrnet_edge.calibration.verification import compare_on_people
+from bihrnet_edge.data.dataset import load_annotations
 from bihrnet_edge.export.onnx_model import export_onnx
-from bihrnet_edge.export.onnx_packing import binary_magnitude
-from bihrnet_edge.metrics.pck import metric_for
+from bihrnet_edge.export.weights import binary_magnitude
 from bihrnet_edge.model.checkpoint import load_checkpoint
-from bihrnet_edge.pose.matching import common_joints
 from bihrnet_edge.runtimes.crops import person_batches
-from bihrnet_edge.runtimes.estimator import poses
-from bihrnet_edge.runtimes.onnx_runtime import OnnxRunner
+from bihrnet_edge.runtimes.registry import open_runner
 
 _BATCH = 8
+#: Correlation of a form's heatmaps of noise with the floats': rounding flips signs, and noise is all near thresholds.
+_LEAST = 0.5
 _BETWEEN = ["Add", "Mul", "AveragePool", "Concat", "Resize", "Slice"]
 
 
@@ -54,37 +54,6 @@ def real_convolutions(model: onnx.ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type == "Conv" and binary_magnitude(constants[node.input[1]]) is None
     ]
-
-
-def accuracy(path: Path, dataset: PoseDataset, count: int) -> float:
-    """The data set's metric on its first people, per cent."""
-    runner = OnnxRunner(str(path), 1)
-    people = dataset.people[:count]
-    joints = common_joints(runner.metadata.keypoints, dataset.keypoints)
-    found = np.empty((len(people), len(joints), 2), np.float32)
-    for chosen, images, crops in person_batches(people, runner.metadata, _BATCH):
-        found[chosen] = poses(runner.run(images), crops)[:, joints.model_index, :2]
-    return float(metric_for(dataset.keypoints)(found, people, joints.dataset_index).mean)
-
-
-def milliseconds(paths: dict[str, Path], rounds: int) -> dict[str, list[float]]:
-    """Of one image on one thread, in turns."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = {
-        name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for name, path in paths.items()
-    }
-    shape = [1, *next(iter(sessions.values())).get_inputs()[0].shape[1:]]
-    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    times: dict[str, list[float]] = {name: [] for name in paths}
-    for turn in range(rounds + 1):
-        for name, session in sessions.items():
-            started = time.perf_counter()
-            session.run(None, {"images": images})
-            if turn:
-                times[name].append(1000 * (time.perf_counter() - started))
-    return times
 
 
 def main() -> None:
@@ -116,14 +85,23 @@ def main() -> None:
                 nodes_to_quantize=nodes, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 per_channel=True,
             )  # fmt: skip
-        times = milliseconds(paths, arguments.rounds)
+        models = {form: path.read_bytes() for form, path in paths.items()}
+        shape = [1, 3, checkpoint.metadata.input_height, checkpoint.metadata.input_width]
+        times = take_turns(models, shape, arguments.rounds, 1, _LEAST)
+        with ExitStack() as stack:
+            runners = {form: stack.enter_context(open_runner(str(path), 1)) for form, path in paths.items()}
+            _, _, metrics, drops = compare_on_people(
+                runners["float"], runners, dataset, arguments.people, lambda done, total: None
+            )
         print(f"{len(convolutions)} real-valued convolutions, {len(between)} operators between")
-        print(f"{'form':14} {'ms':>8} {'factor':>7} {'MB':>8} {'metric':>7}")
-        for form, path in paths.items():
+        print(f"{'form':14} {'ms':>8} {'factor':>7} {'MB':>8} {'metric':>7}  drop, 95 %")
+        for form, model in models.items():
             factor = np.median(np.array(times["float"]) / np.array(times[form]))
-            size = path.stat().st_size / 1e6
-            metric = accuracy(path, dataset, arguments.people)
-            print(f"{form:14} {np.median(times[form]):8.2f} {factor:6.2f}x {size:8.2f} {metric:7.2f}")
+            drop = drops[form].drop
+            print(
+                f"{form:14} {np.median(times[form]):8.2f} {factor:6.2f}x {len(model) / 1e6:8.2f} {metrics[form]:7.2f}"
+                f"  {drop.value:.2f} ({drop.low:.2f} to {drop.high:.2f})"
+            )
 
 
 if __name__ == "__main__":

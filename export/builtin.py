@@ -10,7 +10,7 @@ from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.builtin_form import BuiltinForm
 from bihrnet_edge.export.builtin_model import BuiltinBuilder, Int8BuiltinBuilder
 from bihrnet_edge.export.builtin_storage import store_float16, store_signs
-from bihrnet_edge.export.larq_int8 import build_observed_model, int8_grids
+from bihrnet_edge.export.larq_int8 import checkpoint_grids
 from bihrnet_edge.export.larq_model import build_larq_model
 from bihrnet_edge.export.lce import convert_to_lce
 from bihrnet_edge.export.tensorflow_env import tf_keras
@@ -60,7 +60,5 @@ def build_builtin_model(checkpoint: Checkpoint, form: BuiltinForm) -> tf_keras.M
     if form.ranges is None:
         builder: Any = partial(BuiltinBuilder, half=form.precision == "float16")
     else:
-        _, observed = build_observed_model(checkpoint)
-        grids = int8_grids(config, metadata, observed.nodes, form.ranges.activations)
-        builder = partial(Int8BuiltinBuilder, grids=grids)
+        builder = partial(Int8BuiltinBuilder, grids=checkpoint_grids(checkpoint, form.ranges.activations))
     return build_larq_model(config, checkpoint.state, metadata.input_height, metadata.input_width, builder=builder)

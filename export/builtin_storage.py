@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from bihrnet_edge.export.tflite_metadata import pack, unpack
+from bihrnet_edge.export.weights import binary_magnitude
 
 _CONV = schema.BuiltinOperator.CONV_2D
 #: Since when CONV_2D takes float activations with int8 kernels of one scale a channel, and DEQUANTIZE float16.
@@ -24,8 +25,8 @@ def store_signs(data: bytes) -> bytes:
     for op in _convolutions(model):
         tensor = model.subgraphs[0].tensors[op.inputs[1]]
         kernel = _values(model, tensor)
-        magnitude = np.abs(kernel[:, :1, :1, :1])
-        if not np.array_equal(np.abs(kernel), np.broadcast_to(magnitude, kernel.shape)):
+        magnitude = binary_magnitude(kernel)
+        if magnitude is None:
             continue  # the stem's and the head's
         model.buffers[tensor.buffer].data = np.where(kernel < 0, -1, 1).astype(np.int8).view(np.uint8).ravel()
         tensor.type = schema.TensorType.INT8

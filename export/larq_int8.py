@@ -38,6 +38,12 @@ def int8_grids(
     return grids
 
 
+def checkpoint_grids(checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Grid]:
+    """:func:`int8_grids` of a checkpoint, whose activations are looked up."""
+    _, observed = build_observed_model(checkpoint)
+    return int8_grids(checkpoint.config, checkpoint.metadata, observed.nodes, ranges)
+
+
 def build_int8_model(
     checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]], kept: Iterable[str] = ()
 ) -> tf_keras.Model:
@@ -53,8 +59,7 @@ def build_int8_model(
     """
     config, metadata = checkpoint.config, checkpoint.metadata
     size = metadata.input_height, metadata.input_width
-    _, observed = build_observed_model(checkpoint)
-    grids = int8_grids(config, metadata, observed.nodes, ranges)
+    grids = checkpoint_grids(checkpoint, ranges)
     if unknown := sorted(set(kept) - set(grids)):
         raise UserError(
             f"{unknown[0]!r}, which is to stay in float, is no activation of this network; calibrate again."

@@ -12,12 +12,12 @@ be done, and what was measured: docs/decisions/0010-onnx-forms.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+
+from bihrnet_edge.export.weights import binary_magnitude
 
 _BITS = 8
 _TABLE = "bits_of_byte"
@@ -56,15 +56,6 @@ def pack_binary_weights(model: onnx.ModelProto) -> int:
     graph.initializer.extend(kept + constants)
     graph.node.extend(nodes)
     return packed
-
-
-def binary_magnitude(kernel: npt.NDArray[Any]) -> FloatArray | None:
-    """``a`` ``(O, 1, 1, 1)`` of a float32 kernel ``(O, I, H, W)`` that holds exactly ``+-a``, else None."""
-    if kernel.dtype != np.float32 or kernel.ndim != 4 or kernel[0].size < 2:
-        return None
-    magnitude = np.abs(kernel)
-    first: FloatArray = magnitude[:, :1, :1, :1]
-    return first if bool((magnitude == first).all()) else None
 
 
 def _expand(

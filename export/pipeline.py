@@ -152,22 +152,20 @@ def export_checkpoint(
     chosen = [_target(name) for name in dict.fromkeys(targets)]
     checkpoint = load_checkpoint(model, preset)
     network = checkpoint.build()
-    weights = weights_sha256(checkpoint.state)
-    types = types or TensorTypes()
-    if types.input != "float32":
-        checkpoint = fold_normalisation(checkpoint)
-        network = checkpoint.build()
     dataset = None
     if check is not None:
         dataset = check.load()
         common_joints(checkpoint.metadata.keypoints, dataset.keypoints)  # refuses a set without any
-    forms = _Forms(onnx or OnnxForm(), tflite or BuiltinForm(), int8, types)
+    forms = _Forms(onnx or OnnxForm(), tflite or BuiltinForm(), int8, types or TensorTypes())
     for ranges in (int8.ranges if int8 else None, forms.tflite.ranges):
         if ranges is None:
             continue
-        ranges.refuse_other_weights(weights, model)
+        ranges.refuse_other_weights(weights_sha256(checkpoint.state), model)
         if dataset is not None:
             ranges.refuse_images(person.image_path for person in dataset.people[: check.limit if check else None])
+    if forms.types.input != "float32":
+        checkpoint = fold_normalisation(checkpoint)
+        network = checkpoint.build()
     source_sha256 = sha256(bundled_path(model) or Path(model))
     make_folder(out)
 

@@ -7,7 +7,7 @@ other checkpoint is folded into its first convolution beforehand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,16 +70,14 @@ def fold_normalisation(checkpoint: Checkpoint) -> Checkpoint:
     Zero padding of the first convolution comes to mean pixel 128 where it meant the mean; all else is equal but for
     rounding.
     """
-    from bihrnet_edge.model.exact import PIXEL_MEAN, PIXEL_STD, pixel_affine
+    from bihrnet_edge.model.exact import PIXEL_MEAN, PIXEL_STD, fold_pixels
 
     metadata = checkpoint.metadata
     if metadata.mean == (PIXEL_MEAN,) * 3 and metadata.std == (PIXEL_STD,) * 3:
         return checkpoint
-    slope, shift = pixel_affine(metadata.mean, metadata.std)
     state = dict(checkpoint.state)
-    kernel = state["stem.0.conv.weight"].double()
-    constant = (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
-    state["stem.0.conv.weight"] = (kernel * slope[:, None, None]).float()
+    kernel, constant = fold_pixels(state["stem.0.conv.weight"].double(), metadata.mean, metadata.std)
+    state["stem.0.conv.weight"] = kernel.float()
     state["stem.0.bn.running_mean"] = (state["stem.0.bn.running_mean"].double() - constant).float()
     return dataclasses.replace(
         checkpoint,
@@ -115,7 +113,7 @@ class _Editor:
 
     def take(self, kind: str) -> None:
         (source,) = self._graph.inputs
-        (scale, zero_point) = (_SCALE, _ZERO + _OFFSET[kind])
+        scale, zero_point = _SCALE, _ZERO + _OFFSET[kind]
         readers = [op for op in self._graph.operators if source in op.inputs]
         if len(readers) == 1 and self._is(readers[0], schema.BuiltinOperator.QUANTIZE):
             inner = int(readers[0].outputs[0])
@@ -158,7 +156,7 @@ class _Editor:
 
     def _make(self, tensor: int, kind: str, scale: float, zero_point: int) -> None:
         self._graph.tensors[tensor].type = _CODES[kind]
-        self._graph.tensors[tensor].quantization = _quantization([scale], [zero_point])
+        self._graph.tensors[tensor].quantization = _quantization(scale, zero_point)
 
     def _add(self, like: int, kind: str, scale: float, zero_point: int) -> int:
         original = self._graph.tensors[like]
@@ -166,7 +164,7 @@ class _Editor:
         self._graph.tensors.append(
             schema.TensorT(
                 shape=original.shape, type=_CODES[kind], buffer=len(self._model.buffers) - 1, hasRank=original.hasRank,
-                quantization=_quantization([scale], [zero_point]),
+                quantization=_quantization(scale, zero_point),
             )
         )  # fmt: skip
         return len(self._graph.tensors) - 1
@@ -197,7 +195,7 @@ def _builtin(code: Any) -> int:
     return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
-def _quantization(scale: Sequence[float], zero_point: Sequence[int]) -> Any:
+def _quantization(scale: float, zero_point: int) -> Any:
     return schema.QuantizationParametersT(
-        scale=np.array(scale, np.float32), zeroPoint=np.array(zero_point, np.int64), quantizedDimension=0
+        scale=np.array([scale], np.float32), zeroPoint=np.array([zero_point], np.int64), quantizedDimension=0
     )

@@ -71,3 +71,12 @@ class WeightStore:
                 f"the weights hold {len(self._left)} tensors that the config has no layer for, the first is "
                 f"{min(self._left)!r}; give the config that the weights were trained with."
             )
+
+
+def binary_magnitude(kernel: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+    """``a`` ``(O, 1, 1, 1)`` of a float32 kernel of four axes, ``O`` first, that holds exactly ``+-a``, else None."""
+    if kernel.dtype != np.float32 or kernel.ndim != 4 or kernel[0].size < 2:
+        return None
+    magnitude = np.abs(kernel)
+    first: npt.NDArray[np.float32] = magnitude[:, :1, :1, :1]
+    return first if bool((magnitude == first).all()) else None

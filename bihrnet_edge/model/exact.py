@@ -65,10 +65,21 @@ def make_exact(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
-def pixel_affine(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """``(pixel / 255 - mean) / std`` as ``slope * x + shift`` of ``x = (pixel - 128) / 64``; float64, by channel."""
+def fold_pixels(kernel: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """A kernel on ``(pixel / 255 - mean) / std`` as one on ``(pixel - 128) / 64``, and the constant beside it.
+
+    Zero padding then means pixel 128, not the mean.
+
+    Args:
+        kernel: float64 ``(O, 3, H, W)``.
+        mean, std: per channel.
+
+    Returns:
+        The kernel, and what each output channel gains, ``(O,)``.
+    """
     old_mean, old_std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
-    return PIXEL_STD / old_std, (PIXEL_MEAN - old_mean) / old_std
+    slope, shift = PIXEL_STD / old_std, (PIXEL_MEAN - old_mean) / old_std
+    return kernel * slope[:, None, None], (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
 
 
 def _folded_batchnorm(state: dict[str, Tensor], unit: str) -> tuple[Tensor, Tensor]:
@@ -105,9 +116,8 @@ def _exact_stem(state: dict[str, Tensor], mean: tuple[float, ...], std: tuple[fl
 
     gain, offset = _folded_batchnorm(state, first)
     kernel = state[f"{first}.conv.weight"] * gain[:, None, None, None] * magnify
-    slope, shift = pixel_affine(mean, std)  # zero padding now means pixel 128, not the mean
-    bias = offset * magnify + (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
-    kernel = kernel * slope[:, None, None]
+    kernel, constant = fold_pixels(kernel, mean, std)
+    bias = offset * magnify + constant
     state[f"{first}.conv.weight"], state[f"{first}.bn.bias"] = _on_grid(kernel, bias, _INPUT_BOUND, _INPUT_UNIT_BITS)
 
     gain, offset = _folded_batchnorm(state, second)

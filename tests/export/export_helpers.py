@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,20 @@ from torch import nn
 from bihrnet_edge.export.larq_model import LarqBuilder
 from bihrnet_edge.export.tensorflow_env import tf_keras
 from bihrnet_edge.export.weights import WeightStore
+from bihrnet_edge.model.checkpoint import Checkpoint
 from bihrnet_edge.model.config import ModelConfig
 from bihrnet_edge.model.hrnet import BiHRNet
+from bihrnet_edge.pose.keypoints import KeypointSet
+from bihrnet_edge.pose.metadata import PoseMetadata
 
 FloatArray = npt.NDArray[np.float32]
 
 SMALL = ModelConfig(width=32, modules=(1, 1, 1), blocks=1, bottlenecks=2, keypoints=5)
+TINY = dataclasses.replace(SMALL, bottlenecks=1)
+# Three joints of the pictures with dots, and two others.
+TINY_METADATA = PoseMetadata(
+    "tiny", 32, 32, KeypointSet("five", ("right_shoulder", "left_hip", "left_wrist", "a", "b"))
+)
 
 
 def randomise(module: nn.Module, seed: int) -> None:
@@ -43,6 +52,11 @@ def random_network(config: ModelConfig, seed: int = 0) -> BiHRNet:
     model = BiHRNet(config)
     randomise(model, seed)
     return model.eval().requires_grad_(False)
+
+
+def tiny_checkpoint() -> Checkpoint:
+    """A network of ``TINY``, not in its exact form."""
+    return Checkpoint(TINY_METADATA, TINY, dict(random_network(TINY).state_dict()))
 
 
 @dataclass(frozen=True)

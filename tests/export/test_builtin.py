@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from functools import partial
@@ -12,7 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_helpers import SMALL, FloatArray, part_to_keras, random_network, randomise, run_litert, run_torch
+from export_helpers import (
+    SMALL,
+    TINY,
+    TINY_METADATA,
+    FloatArray,
+    part_to_keras,
+    random_network,
+    randomise,
+    run_litert,
+    run_torch,
+    tiny_checkpoint,
+)
 from helpers import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,22 +45,17 @@ from bihrnet_edge.model.binary import BinaryConv2d, hard_sign, pad_same
 from bihrnet_edge.model.blocks import Unit
 from bihrnet_edge.model.checkpoint import Checkpoint, save_checkpoint
 from bihrnet_edge.model.exact import make_exact
-from bihrnet_edge.pose.keypoints import KeypointSet
-from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images
 from bihrnet_edge.runtimes.inspect import inspect_artifact
 from bihrnet_edge.runtimes.tflite_file import parse_tflite, read_tflite
 
-TINY = dataclasses.replace(SMALL, bottlenecks=1)
-# Three joints of the pictures with dots, and two others.
-METADATA = PoseMetadata("tiny", 32, 32, KeypointSet("five", ("right_shoulder", "left_hip", "left_wrist", "a", "b")))
 BINARY = sum(isinstance(module, BinaryConv2d) for module in random_network(TINY).modules())
 UNITS = st.sampled_from([(3, 1, 1), (3, 2, 1), (3, 1, 2), (1, 1, 1)])  # kernel, stride, dilation
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return make_exact(Checkpoint(METADATA, TINY, dict(random_network(TINY).state_dict())))
+    return make_exact(tiny_checkpoint())
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +305,6 @@ def test_real_valued_twin() -> None:
     data = convert_to_lce(part_to_keras(module, (8, 8, 32), make, BuiltinBuilder))
     assert count_ops(data) == {"CONV_2D": 1, "PRELU": 1}
     assert np.abs(run_litert(data, x) - expected).max() <= 1e-5 * np.ptp(expected)
-    checkpoint = Checkpoint(METADATA, TINY.twin(), {})
+    checkpoint = Checkpoint(TINY_METADATA, TINY.twin(), {})
     with pytest.raises(UserError, match=r"tiny is real-valued.*choose --tflite-precision float32 or float16"):
         export_builtin(checkpoint, BuiltinForm("dynamic"))

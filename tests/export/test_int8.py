@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_helpers import SMALL, random_network, run_lce
+from export_helpers import run_lce, tiny_checkpoint
 
 from bihrnet_edge.calibration.mixed import sites
 from bihrnet_edge.calibration.verification import synthetic_images
@@ -19,20 +19,15 @@ from bihrnet_edge.export.sensitivity import SwitchedNetwork
 from bihrnet_edge.export.tflite_metadata import embed_metadata
 from bihrnet_edge.model.checkpoint import Checkpoint
 from bihrnet_edge.model.exact import make_exact
-from bihrnet_edge.pose.keypoints import KeypointSet
-from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.base import Images
 from bihrnet_edge.runtimes.lce_runtime import LceRunner
 from bihrnet_edge.runtimes.litert_runtime import LitertRunner
 from bihrnet_edge.runtimes.tflite_file import TfliteFile, parse_tflite, real_precision
 
-TINY = dataclasses.replace(SMALL, bottlenecks=1)
-
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    metadata = PoseMetadata("tiny", 32, 32, KeypointSet("five", tuple("abcde")))
-    return make_exact(Checkpoint(metadata, TINY, dict(random_network(TINY).state_dict())))
+    return make_exact(tiny_checkpoint())
 
 
 @pytest.fixture(scope="module")

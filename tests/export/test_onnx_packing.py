@@ -16,7 +16,8 @@ from onnx import helper, numpy_helper
 
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.onnx_model import export_onnx
-from bihrnet_edge.export.onnx_packing import binary_magnitude, pack_binary_weights
+from bihrnet_edge.export.onnx_packing import pack_binary_weights
+from bihrnet_edge.export.weights import binary_magnitude
 from bihrnet_edge.model.binary import BinaryConv2d
 from bihrnet_edge.pose.keypoints import KeypointSet
 from bihrnet_edge.pose.metadata import PoseMetadata

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from export_helpers import SMALL, random_network
+from export_helpers import tiny_checkpoint
 from helpers import fails
 from numpy.typing import NDArray
 
@@ -22,24 +21,16 @@ from bihrnet_edge.export.tflite_metadata import embed_metadata
 from bihrnet_edge.model.checkpoint import Checkpoint
 from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.pose.crop import normalise
-from bihrnet_edge.pose.keypoints import KeypointSet
-from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes.lce_runtime import LceRunner
 from bihrnet_edge.runtimes.litert_runtime import LitertRunner
 from bihrnet_edge.runtimes.tflite_file import parse_tflite
 
-TINY = dataclasses.replace(SMALL, bottlenecks=1)
-METADATA = PoseMetadata("tiny", 32, 32, KeypointSet("five", tuple("abcde")))
 PIXELS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-
-
-def plain() -> Checkpoint:
-    return Checkpoint(METADATA, TINY, dict(random_network(TINY).state_dict()))
 
 
 @pytest.fixture(scope="module")
 def exact() -> Checkpoint:
-    return make_exact(plain())
+    return make_exact(tiny_checkpoint())
 
 
 @pytest.fixture(scope="module", params=["float", "int8"])
@@ -102,7 +93,7 @@ def test_int8_graphs_convert_nothing(artifact: tuple[str, bytes]) -> None:
 
 def test_folded_normalisation_is_the_same_but_at_the_border(exact: Checkpoint) -> None:
     """Against the original on normalised pixels, before anything is padded."""
-    original = plain()
+    original = tiny_checkpoint()
     folded = fold_normalisation(original)
     assert fold_normalisation(exact) is exact
     networks = [checkpoint.build() for checkpoint in (original, folded)]
