@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bihrnet_edge import cli_accuracy, cli_bench, cli_calibrate, cli_check, cli_demo, cli_overlap, cli_predict
+from bihrnet_edge import (
+    cli_accuracy,
+    cli_bench,
+    cli_calibrate,
+    cli_check,
+    cli_demo,
+    cli_inspect,
+    cli_overlap,
+    cli_predict,
+)
 from bihrnet_edge.cli_options import (
-    AnyModelArgument,
     JsonOption,
     ModelArgument,
     PresetOption,
@@ -183,35 +191,9 @@ def _int8_form(precision: str, ranges: Path | None, targets: list[str]) -> Int8F
     return None if ranges is None else Int8Form.of(read_ranges(ranges), mixed=precision == "mixed", where=ranges)
 
 
-@app.command(epilog="Example: `bihrnet-edge inspect out/bihrnet-small-lsp.lce.tflite`")
-def inspect(artifact: AnyModelArgument, json: JsonOption = None) -> None:
-    """Show size, input, metadata, ops, multiply-accumulates and parameters of a model."""
-    from bihrnet_edge.console import megabytes, print_table, progress_steps, write_json
-    from bihrnet_edge.runtimes.inspect import inspect_artifact
-
-    with progress_steps() as step, step(f"inspect {artifact}"):
-        info = inspect_artifact(artifact)
-    if json is not None:
-        write_json(json, info.to_dict())
-    rows = [["kind", info.kind], ["file", megabytes(info.size_bytes)]]
-    rows += [["input", f"{t.name} {list(t.shape)} {t.dtype}"] for t in info.inputs]
-    rows += [["output", f"{t.name} {list(t.shape)} {t.dtype}"] for t in info.outputs]
-    if info.metadata is not None:
-        joints = info.metadata.keypoints
-        rows.append(["model", f"{info.metadata.name}, {len(joints)} joints ({joints.name})"])
-    if info.work is not None:
-        rows.append(["binary MACs", f"{info.work.binary_macs / 1e6:.1f} M"])
-        rows.append(["float MACs", f"{info.work.float_macs / 1e6:.1f} M"])
-        rows.append(["binary parameters", f"{info.work.binary_parameters:,}"])
-        rows.append(["float parameters", f"{info.work.float_parameters:,}"])
-    print_table(artifact, ["", ""], rows)
-    for note in info.notes:
-        typer.echo(f"note: {note}")
-    if info.ops:
-        ops = sorted(info.ops.items(), key=lambda item: (-item[1], item[0]))
-        print_table("ops", ["op", "count"], [[name, str(count)] for name, count in ops])
-
-
+app.command(epilog="Example: `bihrnet-edge inspect out/bihrnet-small-lsp.lce.tflite --html inside.html`")(
+    cli_inspect.inspect
+)
 app.command(
     epilog="Example: `bihrnet-edge calibrate bihrnet-small-lsp --annotations train.json --images images --size 128`"
 )(cli_calibrate.calibrate)

@@ -87,13 +87,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str
     return tag("div", tag("table", parts, class_=class_), class_="scroll")
 
 
-def document(title: str, body: Markup) -> str:
-    """A whole document that needs nothing else."""
+def document(title: str, body: Markup, style: str = "") -> str:
+    """A whole document that needs nothing else; ``style`` is added to the rules that all have."""
     head = joined(
         Markup('<meta charset="utf-8">'),
         Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
         tag("title", title),
-        tag("style", Markup(_STYLE)),
+        tag("style", Markup(f"{_STYLE}\n{style}".rstrip())),
     )
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

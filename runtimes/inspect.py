@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from bihrnet_edge.errors import UserError, require_module
 from bihrnet_edge.pose.metadata import PoseMetadata
 from bihrnet_edge.runtimes import onnx_graph
 from bihrnet_edge.runtimes.flatbuffer import FlatbufferError
+from bihrnet_edge.runtimes.layers import BINARY, FLOAT, Layer, total
 from bihrnet_edge.runtimes.onnx_file import load_graph, open_session, session_metadata
 from bihrnet_edge.runtimes.registry import kind_of
 from bihrnet_edge.runtimes.tflite_file import TfliteFile, read_tflite
-from bihrnet_edge.runtimes.tflite_work import work_of
+from bihrnet_edge.runtimes.tflite_work import layers_of
 from bihrnet_edge.runtimes.torch_runtime import INSTALL
 from bihrnet_edge.runtimes.work import Work
+
+_RANK = 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class ArtifactInfo:
         ops: operators by name, most frequent first; torch modules for a checkpoint.
         work: multiply-accumulates and parameters, None where they could not be counted.
         notes: what the reader should know about the figures.
+        layers: in the order of execution; None where they could not be read. Their work adds up to ``work``.
     """
 
     path: str
@@ -53,6 +57,7 @@ class ArtifactInfo:
     ops: dict[str, int] | None
     work: Work | None
     notes: tuple[str, ...] = field(default=())
+    layers: tuple[Layer, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
@@ -78,7 +83,7 @@ def _inspect_tflite(file: TfliteFile) -> ArtifactInfo:
         return tuple(TensorInfo(t.name, t.shape, t.dtype) for t in (file.tensors[i] for i in indices))
 
     try:
-        work = work_of(file)
+        layers = layers_of(file)
     except (FlatbufferError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{file.path} has an operator that contradicts itself ({error}); export it again.") from error
     return ArtifactInfo(
@@ -89,11 +94,12 @@ def _inspect_tflite(file: TfliteFile) -> ArtifactInfo:
         infos(file.outputs),
         file.metadata,
         file.histogram(),
-        work,
+        total(layers),
         (
             "parameters are constants as stored: BatchNorm is folded into the convolutions, of which those whose "
             "weights are +-one value per output channel count as binary.",
         ),
+        layers,
     )
 
 
@@ -110,13 +116,13 @@ def _inspect_onnx(path: Path) -> ArtifactInfo:
             for value in values
         )
 
-    ops = work = None
+    ops = layers = None
     graph, executed = load_graph(path), load_graph(path, folded=True)
     if graph is None or executed is None:
         notes = ["operators and work are counted with the package onnx, which is not installed."]
     else:
         ops = onnx_graph.histogram(graph)
-        work, open_shapes = onnx_graph.work_of(executed)
+        layers, open_shapes = onnx_graph.layers_of(executed)
         notes = [
             "work is that of the graph as ONNX Runtime simplifies it; convolutions whose weights are +-one value "
             "per output channel count as binary."
@@ -139,8 +145,9 @@ def _inspect_onnx(path: Path) -> ArtifactInfo:
         infos(session.get_outputs()),
         session_metadata(session, path),
         ops,
-        work,
+        None if layers is None else total(layers),
         tuple(notes),
+        layers,
     )
 
 
@@ -153,23 +160,46 @@ def _inspect_checkpoint(model: str) -> ArtifactInfo:
     checkpoint = load_checkpoint(model)
     metadata = checkpoint.metadata
     network = checkpoint.build()
-    macs = {True: 0, False: 0}
-
-    def count(module: Any, _inputs: Any, output: Any) -> None:
-        macs[isinstance(module, BinaryConv2d)] += output.numel() * module.weight[0].numel()
-
-    binary_weights = 0
+    layers: list[Layer] = []
+    counted: set[int] = set()
     names: Counter[str] = Counter()
-    for module in network.modules():
-        if not any(True for _ in module.children()):
+
+    def hook(name: str) -> Callable[[Any, Any, Any], None]:
+        def count(module: Any, _inputs: Any, output: Any) -> None:
+            binary = isinstance(module, BinaryConv2d)
+            product = isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))
+            macs = output.numel() * module.weight[0].numel() if product else 0
+            weights = others = 0
+            for parameter in module.parameters(recurse=False):
+                if id(parameter) in counted:
+                    continue
+                counted.add(id(parameter))
+                if binary and parameter is module.weight:
+                    weights += parameter.numel()
+                else:
+                    others += parameter.numel()
+            shape = tuple(output.shape)
+            layers.append(
+                Layer(
+                    name=name,
+                    op=type(module).__name__,
+                    kind=BINARY if binary else FLOAT,
+                    shape=(shape[0], shape[2], shape[3], shape[1]) if len(shape) == _RANK else shape,
+                    kernel=tuple(module.kernel_size) if isinstance(module, torch.nn.Conv2d) else None,
+                    work=Work(macs if binary else 0, 0 if binary else macs, weights, others),
+                )
+            )
+
+        return count
+
+    for name, module in network.named_modules():
+        leaf = not any(True for _ in module.children())
+        if leaf:
             names[type(module).__name__] += 1
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
-            module.register_forward_hook(count)
-        if isinstance(module, BinaryConv2d):
-            binary_weights += module.weight.numel()
+        if leaf or any(True for _ in module.parameters(recurse=False)):
+            module.register_forward_hook(hook(name))
     with torch.inference_mode():
         heatmaps = network(torch.zeros(1, 3, metadata.input_height, metadata.input_width))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
     return ArtifactInfo(
         model,
         "checkpoint",
@@ -178,5 +208,10 @@ def _inspect_checkpoint(model: str) -> ArtifactInfo:
         (TensorInfo("heatmaps", tuple(heatmaps.shape), "float32"),),
         metadata,
         dict(names.most_common()),
-        Work(macs[True], macs[False], binary_weights, parameters - binary_weights),
+        total(layers),
+        (
+            "layers are the network's modules as torch runs them; additions and other functions between them, who "
+            "reads whom, and bytes of each are not known of a checkpoint.",
+        ),
+        tuple(layers),
     )

@@ -49,7 +49,7 @@ def render(report: BenchReport, comparison: Comparison | None = None, percent: f
             _ratio_section(report.results),
             _comparison_section(comparison, percent),
             _course_section(report),
-            *(_profile_section(result.name, result.profile) for result in report.results if result.profile),
+            *(profile_section(result.name, result.profile) for result in report.results if result.profile),
             _machine_section(report),
         ),
     )
@@ -142,13 +142,14 @@ def _course_section(report: BenchReport) -> Markup:
     return joined(*parts)
 
 
-def _profile_section(name: str, profile: Profile) -> Markup:
+def profile_section(name: str, profile: Profile, heading: str = "h2") -> Markup:
+    """A profile's parts as a picture, and its most expensive steps."""
     rows = [
         [s.name, f"{s.channels}×{s.height}×{s.width}", s.count, f"{s.ms:.3f}", f"{s.ms / profile.run_ms:.1%}"]
         for s in profile.by_step()[:_STEPS]
     ]
     return joined(
-        tag("h2", f"Where the time of {name} goes"),
+        tag(heading, f"Where the time of {name} goes"),
         figure(plots.shares(profile.groups()), f"{profile.run_ms:.2f} ms an inference, warming up included."),
         table(["step", "result", "count", "ms", "share"], rows, class_="figures"),
     )
