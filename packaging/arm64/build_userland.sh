@@ -3,7 +3,8 @@
 set -euo pipefail
 usage="usage: packaging/arm64/build_userland.sh [CACHE]
 
-Makes CACHE/sysroot, a folder with Debian 12's arm64 Python 3.11 and the aarch64 wheels of the package's dependencies.
+Makes CACHE/sysroot, a folder with Debian 12's arm64 Python 3.11 and the aarch64 wheels of the package's dependencies,
+those of the extra video included.
 Nothing of this machine's own package database changes. Where it is there already, nothing is done. CACHE is
 \$XDG_CACHE_HOME/bihrnet-edge/arm64 or ~/.cache/bihrnet-edge/arm64 unless given. It takes Debian 12 and qemu-user;
 qemu-user is installed where it is missing and this is run as root.
@@ -30,7 +31,8 @@ cache=$(cd "$cache" && pwd)
 requirements=$(cd "$source" && "$python" -c '
 try: import tomllib
 except ImportError: from pip._vendor import tomli as tomllib
-print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))')
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print("\n".join(project["dependencies"] + project["optional-dependencies"]["video"]))')
 stamp=$({ echo "$requirements" && cat "$0" "$source/constraints.txt"; } | sha256sum)
 if [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ]; then
   exit

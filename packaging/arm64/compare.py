@@ -41,6 +41,18 @@ def differences(bench: Any, predictions: list[Any], evaluations: list[Any]) -> l
     return found
 
 
+def video_differences(video: Any, picture: Any, frames: int) -> list[str]:
+    """One sentence for everything that a video's listing lacks: its frames, or joints that the picture's has."""
+    found = []
+    if len(video["frames"]) != frames:
+        found.append(f"predict wrote {len(video['frames'])} frames of the video, not {frames}")
+    names = [joint["name"] for joint in picture["people"][0]["keypoints"]]
+    for frame in video["frames"]:
+        if not frame["people"] or [joint[0] for joint in _joints(frame)] != names * len(frame["people"]):
+            found.append(f"predict has other joints in the video's frame {frame['frame']}")
+    return found
+
+
 def main() -> int:
     """0 where all agree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,12 +60,16 @@ def main() -> int:
     parser.add_argument("host_prediction", type=Path)
     parser.add_argument("arm_prediction", type=Path)
     parser.add_argument("evaluations", type=Path, nargs="*", help="this machine's and the userland's")
+    parser.add_argument("--video", type=Path, help="the userland's listing of a video of one person")
+    parser.add_argument("--frames", type=int, default=0, help="that it must have")
     files = parser.parse_args()
     bench, *rest = (
         json.loads(path.read_text())
         for path in (files.bench, files.host_prediction, files.arm_prediction, *files.evaluations)
     )
     found = differences(bench, rest[:2], rest[2:])
+    if files.video is not None:
+        found += video_differences(json.loads(files.video.read_text()), rest[1], files.frames)
     for sentence in found:
         print(f"compare: {sentence}.", file=sys.stderr)
     if not found:

@@ -4,8 +4,9 @@ set -euo pipefail
 usage="usage: packaging/arm64/test.sh [CACHE [MODEL.lce.tflite]]
 
 Builds the userland where CACHE lacks it (see build_userland.sh), the aarch64 wheel and the native tests, and runs them.
-Then bench (also through an ssh server on loopback), predict and eval of the model are run there and compared with Larq
-Compute Engine's own interpreter here.
+Then bench (also through an ssh server on loopback), predict (of a picture and of a video) and eval of the model are run
+there and compared with Larq Compute Engine's own interpreter here; inspect is compared with itself here, and the demo
+is asked for its page and for the joints that predict found.
 That takes a Python with bihrnet-edge[export,eval], named in PYTHON. The model is exported from the bundled checkpoint
 unless one is given; people to evaluate on are looked for in \$BIHRNET_DATA/lspet and ../shared/data/lspet.
 
@@ -25,6 +26,7 @@ model=${2:-}
 python=$(command -v "${PYTHON:-python3}") || die "there is no $PYTHON; name a Python in PYTHON."
 python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") # a link out of a virtual environment must stay one
 people=8
+frames=3
 
 step() {
   echo "[$SECONDS s] $1"
@@ -125,6 +127,37 @@ host "${predict[@]}" --runtime lce --out host >/dev/null
 "${run[@]}" bihrnet-edge "${predict[@]}" --out arm
 compare=(host/person.keypoints.json arm/person.keypoints.json)
 
+step "predict a video"
+"${run[@]}" python3 - "$frames" <<'EOF'
+import sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from bihrnet_edge.runtimes.video.writer import VideoWriter
+
+picture = np.asarray(Image.open("person.png").resize((128, 128)))
+writer = VideoWriter(Path("clip.mp4"), picture.shape[:2], Fraction(1, 30), Fraction(30))
+for index in range(int(sys.argv[1])):
+    writer.write(np.roll(picture, index, axis=1), Fraction(index, 30))
+writer.finish()
+EOF
+"${run[@]}" bihrnet-edge predict "$model" clip.mp4 --out arm --csv
+for file in arm/clip.pose.mp4 arm/clip.keypoints.csv; do
+  [ -s "$file" ] || die "predict wrote no $file."
+done
+
+step "inspect"
+inspect=(inspect "$model" --html inside.html)
+host "${inspect[@]}" --no-time --json host-inspect.json >/dev/null
+"${run[@]}" bihrnet-edge "${inspect[@]}" --json arm-inspect.json >/dev/null
+cmp host-inspect.json arm-inspect.json || die "inspect counts other layers there than here."
+grep -q "kernels neon" inside.html || die "the delegate's steps were not timed there; see $cache/out/inside.html."
+
+step "demo"
+"$python" "$source/packaging/arm64/try_demo.py" person.png arm/person.keypoints.json -- \
+  "${run[@]}" bihrnet-edge demo "$model"
+
 for data in "${BIHRNET_DATA:-}" "$source/../shared/data"; do
   annotations=$data/lspet/person_keypoints_val.json
   [ -f "$annotations" ] || continue
@@ -138,6 +171,7 @@ done
 [ ${#compare[@]} -gt 2 ] || echo "no lspet data: eval was left out"
 
 for bench in bench.json ssh-bench.json; do
-  "$python" "$source/packaging/arm64/compare.py" "$bench" "${compare[@]}"
+  "$python" "$source/packaging/arm64/compare.py" "$bench" "${compare[@]}" \
+    --video arm/clip.keypoints.json --frames "$frames"
 done
 step "done"

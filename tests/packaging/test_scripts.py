@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,3 +79,54 @@ def test_other_results(compare: ModuleType) -> None:
     assert "other joints" in sentences(prediction={"people": []})
     assert "eval" in sentences(evaluation=EVALUATION | {"value": 20.0})
     assert "people" in " ".join(compare.differences(BENCH, [PREDICTION] * 2, [EVALUATION | {"people": 0}] * 2))
+
+
+VIDEO = {"frames": [{"frame": 0, "people": PREDICTION["people"]}, {"frame": 1, "people": PREDICTION["people"]}]}
+
+
+def test_a_video_has_its_frames_and_joints(compare: ModuleType) -> None:
+    assert compare.video_differences(VIDEO, PREDICTION, 2) == []
+    assert "2 frames of the video, not 3" in compare.video_differences(VIDEO, PREDICTION, 3)[0]
+    for people in ([], [{"keypoints": []}]):
+        broken = {"frames": [VIDEO["frames"][0], {"frame": 1, "people": people}]}
+        (sentence,) = compare.video_differences(broken, PREDICTION, 2)
+        assert "frame 1" in sentence
+
+
+SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer(b"<html></html>")
+    def do_POST(self):
+        assert self.path == "/predict?box=1,2,3,4" and self.rfile.read(7) == b"picture"
+        self.answer(sys.argv[1].encode())
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def test_the_demo_is_tried(tmp_path: Path) -> None:
+    """A server that answers as the demo does, right and wrong; packaging/arm64/test.sh tries the real one."""
+    script = load_script(PACKAGING / "arm64" / "try_demo.py")
+    people = [{"box": [1, 2, 3, 4], "keypoints": PREDICTION["people"][0]["keypoints"]}]
+    (tmp_path / "picture").write_bytes(b"picture")
+    (tmp_path / "demo.py").write_text(SERVER)
+    command = [sys.executable, str(tmp_path / "demo.py"), json.dumps({"results": [{"person": people[0]}]})]
+    assert script.problems(command, tmp_path / "picture", people) == []
+    other = [people[0] | {"keypoints": []}]
+    assert script.problems(command, tmp_path / "picture", other) == ["the demo found other joints than predict"]
+    (sentence,) = script.problems([sys.executable, "-c", "print('oh')"], tmp_path / "picture", people)
+    assert "no address" in sentence
