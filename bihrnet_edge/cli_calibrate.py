@@ -48,6 +48,13 @@ def calibrate(
         float,
         typer.Option(min=0.0, max=1.0, help="Share of int8's error in the heatmaps that mixed may leave."),
     ] = DEFAULT_SHARE,
+    reestimate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Re-estimate BatchNorm's statistics on the images first. The checkpoint with them goes here; it is "
+            "what the ranges are of, and what to export.",
+        ),
+    ] = None,
     preset: PresetOption = None,
 ) -> None:
     """Run a checkpoint on calibration images and save the range of every activation, for an int8 export."""
@@ -61,9 +68,16 @@ def calibrate(
     from bihrnet_edge.console import progress_steps
     from bihrnet_edge.data.dataset import load_annotations
     from bihrnet_edge.export.calibrate import calibrate as run
-    from bihrnet_edge.model.checkpoint import load_checkpoint
+    from bihrnet_edge.export.calibrate import reestimate as fit_batchnorm
+    from bihrnet_edge.files import make_folder
+    from bihrnet_edge.model.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(model, preset)
+    if reestimate is not None:
+        if Path(model).exists() and reestimate.exists() and reestimate.samefile(model):
+            raise UserError(f"--reestimate {reestimate} is the checkpoint that is read; give another file.")
+        make_folder(reestimate.resolve().parent)
+    constant = 0
     others = [read_manifest(path) for path in held_out or []]
     with progress_steps() as step:
         with step(f"read {annotations}"):
@@ -73,11 +87,17 @@ def calibrate(
                 dataset, annotations, images, size, seed, others=others, leave_out=True, progress=advance
             )
         chosen = subset_of(dataset, manifest, annotations)
+        if reestimate is not None:
+            checkpoint, constant = fit_batchnorm(checkpoint, chosen, step=step)
         ranges = run(
             checkpoint, chosen, manifest, observer, percentile=percentile, sweep=sweep, share=mixed_share, step=step
         )
     if write_subset is not None:
         write_manifest(write_subset, manifest)
+    if reestimate is not None:
+        save_checkpoint(reestimate, checkpoint)
+        kept = f"; {constant} channels were constant there and keep theirs" if constant else ""
+        typer.echo(f"{reestimate}: BatchNorm statistics of {ranges.images} people of {annotations}{kept}")
     write_ranges(out, ranges)
     typer.echo(f"{out}: ranges of {len(ranges.activations)} activations on {ranges.images} people of {annotations}")
     if (found := ranges.sensitivity) is not None:

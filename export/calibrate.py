@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +15,22 @@ from bihrnet_edge.calibration.mixed import DEFAULT_SHARE, Sensitivity, choose_fl
 from bihrnet_edge.calibration.observers import PERCENTILE, ObserverName, Range, observe
 from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
 from bihrnet_edge.calibration.scales import Node
-from bihrnet_edge.console import Step
+from bihrnet_edge.console import Advance, Step
 from bihrnet_edge.data.dataset import PoseDataset
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.runtimes.base import Images
 from bihrnet_edge.runtimes.crops import person_batches
 
 if TYPE_CHECKING:
+    import torch
+
     from bihrnet_edge.model.checkpoint import Checkpoint
 
 #: Fewer images leave the tails of the distributions to chance.
 MIN_IMAGES = 16
 _BATCH = 8
+#: BatchNorm's statistics are averages over batches of at least so many.
+_STATISTICS_BATCH = 16
 
 
 class Activations:
@@ -77,8 +83,7 @@ def calibrate(
     Raises:
         UserError: there are too few images, one cannot be read, or an activation is NaN, infinite or constant.
     """
-    if len(dataset) < MIN_IMAGES:
-        raise UserError(f"{len(dataset)} calibration people are too few for stable ranges; give {MIN_IMAGES} or more.")
+    _refuse_few(dataset)
     with step("rebuild in Larq"):
         activations = Activations(checkpoint)
     with step(f"calibrate with {observer}") as advance:
@@ -103,6 +108,52 @@ def calibrate(
         ranges,
         sensitivity,
     )
+
+
+def reestimate(checkpoint: Checkpoint, dataset: PoseDataset, *, step: Step) -> tuple[Checkpoint, int]:
+    """A checkpoint whose BatchNorm statistics are those of calibration images.
+
+    Args:
+        checkpoint: binary or real-valued, not in its exact form.
+        dataset: as :func:`calibrate` takes it.
+        step: shows progress.
+
+    Returns:
+        The checkpoint, and how many channels were constant on the images and keep their statistics.
+
+    Raises:
+        UserError: BatchNorm is folded away, there are too few images, or one cannot be read.
+    """
+    import torch
+
+    from bihrnet_edge.model.statistics import reestimate_batchnorm
+
+    if checkpoint.config.integer_stem:
+        raise UserError(
+            f"checkpoint {checkpoint.metadata.name} is in its exact form, where BatchNorm is folded into the kernels; "
+            "re-estimate the one that it was made from, e.g. what the training phase before it left."
+        )
+    _refuse_few(dataset)
+    network = copy.deepcopy(checkpoint.build())  # which shares the checkpoint's tensors
+    # Of about equal size, as each counts as much as any other; and none of one image, which may have no variance.
+    batch = -(-len(dataset) // (len(dataset) // _STATISTICS_BATCH))
+    batch += len(dataset) % batch == 1
+
+    def batches(advance: Advance) -> Iterator[torch.Tensor]:
+        done = 0
+        for chosen, images, _ in person_batches(dataset.people, checkpoint.metadata, batch):
+            yield torch.from_numpy(images).permute(0, 3, 1, 2)
+            advance(done := done + len(chosen), len(dataset))
+
+    with step("re-estimate BatchNorm") as advance:
+        constant = reestimate_batchnorm(network, batches(advance))
+    state = {name: tensor for name, tensor in network.state_dict().items() if name in checkpoint.state}
+    return dataclasses.replace(checkpoint, state=state), constant
+
+
+def _refuse_few(dataset: PoseDataset) -> None:
+    if len(dataset) < MIN_IMAGES:
+        raise UserError(f"{len(dataset)} calibration people are too few for stable ranges; give {MIN_IMAGES} or more.")
 
 
 def find_sensitivity(

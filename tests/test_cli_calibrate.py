@@ -11,6 +11,7 @@ from bihrnet_edge.calibration.ranges import Ranges, weights_sha256, write_ranges
 from bihrnet_edge.calibration.subset import hash_images
 from bihrnet_edge.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from bihrnet_edge.model.config import ModelConfig
+from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.pose.keypoints import KeypointSet
 
 DIGEST = "0" * 64
@@ -34,7 +35,16 @@ def test_calibrate_refuses(model: Path, dot_people: Path, capsys: pytest.Capture
         return fails(capsys, "calibrate", model, *people, "--out", out, *options)
 
     assert "choose one of minmax, percentile, entropy, mse" in sentence("--observer", "average")
-    assert "10 calibration people are too few for stable ranges; give 16 or more" in sentence("--size", 10)
+    few = "10 calibration people are too few for stable ranges; give 16 or more"
+    assert few in sentence("--size", 10)
+    fitted = dot_people / "fitted.pt"
+    assert few in sentence("--size", 10, "--reestimate", fitted)
+    assert "is the checkpoint that is read; give another file" in sentence("--size", 10, "--reestimate", model)
+    exact = dot_people / "exact.pt"
+    save_checkpoint(exact, make_exact(load_checkpoint(model)))
+    arguments = ["--out", out, "--size", 10, "--reestimate", fitted]
+    assert "in its exact form, where BatchNorm is folded" in fails(capsys, "calibrate", exact, *people, *arguments)
+    assert not fitted.exists()
     assert "subset of 128 people cannot be drawn" in sentence()
     assert not out.exists()
 

@@ -34,13 +34,18 @@ def center_thresholds(model: nn.Module, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replace running means and variances by their plain average over ``batches`` of ``(N, 3, H, W)``.
 
     Training's running averages lag behind weights whose signs still flip, and see augmented images.
+
+    Returns:
+        How many channels were constant on all batches. They keep their mean and variance: divided by the root of a
+        variance of zero, one flipped sign on another image would drown everything else.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
+    before = [(_statistic(norm.running_mean).clone(), _statistic(norm.running_var).clone()) for norm in norms]
     training = model.training
     for norm in norms:
         norm.reset_running_stats()
@@ -53,3 +58,15 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.train(training)
+    constant = 0
+    for norm, (mean, variance) in zip(norms, before, strict=True):
+        kept = _statistic(norm.running_var) == 0.0
+        _statistic(norm.running_mean)[kept] = mean[kept]
+        _statistic(norm.running_var)[kept] = variance[kept]
+        constant += int(kept.sum())
+    return constant
+
+
+def _statistic(buffer: Tensor | None) -> Tensor:
+    assert buffer is not None  # only of a norm that tracks none
+    return buffer
