@@ -1,5 +1,6 @@
 # make demo   the whole path on the bundled checkpoint: export, check, bench, a picture
 # make test   install into a virtual environment and run every test
+# make test-thorough  the same and what takes minutes more
 # make native the delegate's own tests (needs cmake)
 # make arm    the package in an emulated 64-bit ARM Debian (on Debian 12; docs/packaging.md)
 # make docs  the documentation as a site, into build/site (Python 3.11 or newer)
@@ -13,7 +14,7 @@ SOURCES := $(shell find bihrnet_edge export runtimes calibration -name '*.py' -o
 C_SOURCES := $(shell find runtimes/native benchmarks/native packaging -name '*.[ch]' -o -name '*.cc' -o -name '*.inc')
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test native arm wheels docs lint format clean
+.PHONY: demo test test-thorough native arm wheels docs lint format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
@@ -36,6 +37,9 @@ demo: $(VENV)/package
 # From the folder tests: in the root, half of the package lies in the way of the installed one.
 test: $(VENV)/package lint
 	cd tests && OMP_NUM_THREADS=1 $(abspath $(BIN))/pytest -c ../pyproject.toml --rootdir .. $(PYTEST_ARGS) .
+
+test-thorough: export BIHRNET_THOROUGH = 1
+test-thorough: test
 
 native:
 	cmake -S . -B build/native -DBIHRNET_NATIVE_TESTS=ON

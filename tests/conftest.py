@@ -23,6 +23,13 @@ sys.path.append(str(Path(__file__).parent))  # for helpers: pytest imports tests
 DOTS = ("right_shoulder", "left_hip", "left_wrist")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("BIHRNET_THOROUGH"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="thorough; make test-thorough runs it"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
     """Background jobs and nohup ignore signals, and so would every process that a test starts and interrupts."""

@@ -77,6 +77,7 @@ print(hashlib.sha256(convert_to_lce(build_larq_model(SMALL, model.state_dict(), 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_same_bytes_in_another_process(small: SmallExport) -> None:
     environment = os.environ | {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(Path(__file__).parent)}
     run = subprocess.run(

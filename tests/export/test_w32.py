@@ -23,6 +23,7 @@ from bihrnet_edge.runtimes.registry import open_runner
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_w32_exports_to_lce(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(preset("bihrnet-w32"), name="w32", keypoints=COCO, input_size=(256, 192), seed=0)
     data = embed_metadata(

@@ -21,7 +21,9 @@ def correlation(one: Array, other: Array) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["exact", "ordinary"])
+@pytest.fixture(
+    scope="module", params=[True, pytest.param(False, marks=pytest.mark.thorough)], ids=["exact", "ordinary"]
+)
 def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, Path]:
     """bihrnet-small at 96x96 with random weights, in the form that `train` leaves and as an ordinary checkpoint."""
     from bihrnet_edge.export.larq_model import build_larq_model
