@@ -2,7 +2,7 @@
 
     python benchmarks/int8_scales.py bihrnet-small-lsp --ranges ranges.json --annotations val.json --images images
 
-One scale a connected group, or one for all activations but the stem's, which are known beforehand; zero points of the
+One scale a connected group, or one for all activations between the first convolution and the head; zero points of the
 shortcuts' range, or 0 everywhere. The metric is measured on the first people of the file, by the delegate.
 """
 
@@ -27,13 +27,14 @@ from bihrnet_edge.model.checkpoint import load_checkpoint
 from bihrnet_edge.runtimes.registry import open_runner
 from bihrnet_edge.runtimes.torch_runtime import TorchRunner
 
-_KNOWN = ("images", "stem.0.bn", "stem.0.act")
+#: Known beforehand, and the heatmaps, which nothing is added to.
+_APART = ("images", "stem.0.bn", "stem.0.act", "head")
 
 
 def one_group(nodes: Sequence[Node]) -> list[list[Node]]:
-    """All activations together, but those whose values are known."""
-    known = [[node] for node in nodes if node.name in _KNOWN]
-    return [*known, [node for node in nodes if node.name not in _KNOWN]]
+    """All activations together, but for those at the ends."""
+    apart = [[node] for node in nodes if node.name in _APART]
+    return [*apart, [node for node in nodes if node.name not in _APART]]
 
 
 def main() -> None:
