@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,14 @@ def int8_grids(
 
 def checkpoint_grids(checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Grid]:
     """:func:`int8_grids` of a checkpoint, whose activations are looked up."""
-    _, observed = build_observed_model(checkpoint)
-    return int8_grids(checkpoint.config, checkpoint.metadata, observed.nodes, ranges)
+    return int8_grids(checkpoint.config, checkpoint.metadata, activation_nodes(checkpoint.config), ranges)
+
+
+def activation_nodes(config: ModelConfig) -> list[Node]:
+    """The activations of a network, each after its inputs, as :func:`build_observed_model` finds them."""
+    builder = _NodeBuilder(config, WeightStore({}))
+    builder.network(_Channels((3,)))
+    return builder.nodes
 
 
 def build_int8_model(
@@ -95,6 +102,62 @@ class ObservedBuilder(LarqBuilder):
         self.nodes.append(Node(name, operation, tuple(self._names[id(x)] for x in inputs), terms))
         self._names[id(y)] = name
         return y
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """Stands for a tensor, of which it has the channels alone."""
+
+    shape: tuple[int]
+
+
+class _NodeBuilder(ObservedBuilder):
+    """The same names and inputs without making layers, which takes as long as the rebuild itself."""
+
+    def head(self, x: Any) -> Any:
+        return self.emit("head", "convolution", _Channels((self.config.keypoints,)), [])
+
+    def round(self, x: Any) -> Any:
+        self.unnamed("round")
+        return x
+
+    def threshold(self, x: Any, name: str) -> Any:
+        return x
+
+    def convolution(self, x: Any, name: str, channels: int, size: int, **options: Any) -> Any:
+        return _Channels((channels,))
+
+    def batch_norm(self, x: Any, name: str, operation: Operation) -> Any:
+        return self.emit(name, operation, x, [])
+
+    def prelu(self, x: Any, name: str) -> Any:
+        return self.emit(name, "prelu", _Channels(x.shape), [x])
+
+    def upsample(self, x: Any, factor: int) -> Any:
+        return self.emit(self.unnamed("upsample"), "pick", _Channels(x.shape), [x])
+
+    def average_pool(self, x: Any, side: int) -> Any:
+        return self.emit(self.unnamed("average_pool"), "pick", _Channels(x.shape), [x])
+
+    def add(self, a: Any, b: Any) -> Any:
+        return self.emit(self.unnamed("add"), "add", _Channels(a.shape), [a, b])
+
+    def mean(self, xs: Iterable[Any]) -> Any:
+        total, terms = None, 0
+        for terms, x in enumerate(xs, start=1):
+            if total is None:
+                total = x
+                continue
+            total = self.emit(self.unnamed("add"), "sum", _Channels(x.shape), [total, x], terms)
+        assert total is not None
+        return self.emit(self.unnamed("scale"), "mean", _Channels(total.shape), [total])
+
+    def concatenate(self, xs: list[Any]) -> Any:
+        channels = sum(x.shape[-1] for x in xs)
+        return self.emit(self.unnamed("concatenate"), "pick", _Channels((channels,)), xs)
+
+    def channel_slice(self, x: Any, start: int, stop: int) -> Any:
+        return self.emit(self.unnamed("slice"), "pick", _Channels((stop - start,)), [x])
 
 
 class QuantizedBuilder(LarqBuilder):

@@ -176,9 +176,7 @@ class LarqBuilder:
         channels = self.config.branch_channels
         if source > target:
             y = self.resample(x, f"{name}.step", channels(target), 1)
-            factor = 2 ** (source - target)
-            layer = tf_keras.layers.UpSampling2D(factor, interpolation="nearest", name=self.unnamed("upsample"))
-            return self.emit(layer.name, "pick", layer(y), [y])
+            return self.upsample(y, 2 ** (source - target))
         for step in range(target - source):
             last = step == target - source - 1
             x = self.resample(x, f"{name}.{step}", channels(target if last else source), 3, stride=2)
@@ -192,6 +190,11 @@ class LarqBuilder:
         return self.add(
             self.match_channels(shortcut, channels), self.unit(x, f"{name}.unit", channels, kernel, stride=stride)
         )
+
+    def upsample(self, x: Any, factor: int) -> Any:
+        """Nearest neighbours."""
+        layer = tf_keras.layers.UpSampling2D(factor, interpolation="nearest", name=self.unnamed("upsample"))
+        return self.emit(layer.name, "pick", layer(x), [x])
 
     def average_pool(self, x: Any, side: int) -> Any:
         """Means of squares that do not overlap."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from bihrnet_edge.calibration.mixed import sites
 from bihrnet_edge.calibration.verification import synthetic_images
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.calibrate import Activations, observe_activations
-from bihrnet_edge.export.larq_int8 import build_int8_model
+from bihrnet_edge.export.larq_int8 import activation_nodes, build_int8_model, build_observed_model
 from bihrnet_edge.export.lce import check_binary_ops, convert_traced, trace
 from bihrnet_edge.export.sensitivity import SwitchedNetwork
 from bihrnet_edge.export.tflite_metadata import embed_metadata
-from bihrnet_edge.model.checkpoint import Checkpoint
+from bihrnet_edge.model.checkpoint import Checkpoint, random_checkpoint
 from bihrnet_edge.model.exact import make_exact
 from bihrnet_edge.runtimes.base import Images
 from bihrnet_edge.runtimes.lce_runtime import LceRunner
@@ -109,6 +110,21 @@ def test_mixed_export(checkpoint: Checkpoint, activations: Activations, images: 
     with LceRunner(str(path)) as reference, LitertRunner(str(path)) as runner:
         assert runner.delegate is not None
         assert np.corrcoef(runner.run(images).ravel(), reference.run(images).ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("changes", [{}, {"width": 48, "block": "basic", "bottleneck": "plain", "integer_stem": False}])
+def test_nodes_are_those_of_the_rebuild(
+    checkpoint: Checkpoint, activations: Activations, changes: dict[str, Any]
+) -> None:
+    config = dataclasses.replace(checkpoint.config, **changes)
+    if changes:
+        other = random_checkpoint(
+            config, name="m", keypoints=checkpoint.metadata.keypoints, input_size=(32, 32), seed=0
+        )
+        expected = build_observed_model(other)[1].nodes
+    else:
+        expected = activations.nodes
+    assert activation_nodes(config) == expected
 
 
 def test_unknown_activation_is_refused(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:

@@ -13,7 +13,7 @@ from helpers import fails
 from numpy.typing import NDArray
 
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.export.larq_int8 import build_int8_model, build_observed_model
+from bihrnet_edge.export.larq_int8 import activation_nodes, build_int8_model
 from bihrnet_edge.export.larq_model import build_larq_model
 from bihrnet_edge.export.lce import convert_to_lce
 from bihrnet_edge.export.pixels import TensorTypes, fold_normalisation, retype
@@ -37,7 +37,7 @@ def exact() -> Checkpoint:
 def artifact(request: pytest.FixtureRequest, exact: Checkpoint) -> tuple[str, bytes]:
     if request.param == "float":
         return "float", convert_to_lce(build_larq_model(exact.config, exact.state, 32, 32))
-    nodes = build_observed_model(exact)[1].nodes
+    nodes = activation_nodes(exact.config)
     return "int8", convert_to_lce(build_int8_model(exact, {node.name: (-6.0, 6.0) for node in nodes}))
 
 
