@@ -25,7 +25,7 @@ check() { # the sanitizers, the tests
       cd "$folder/runtimes/native/tests"
       ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
         UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
-        ctest --output-on-failure --no-tests=error --timeout 120 -R "^$test\$"
+        ctest --output-on-failure --no-tests=error --timeout 600 -R "^$test\$"
     )
   done
 }
