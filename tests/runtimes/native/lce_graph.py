@@ -78,6 +78,11 @@ class Graph:
     def dtype(self, tensor: int) -> str:
         return next(name for name, code in TYPES.items() if code == self.tensors[tensor].type)
 
+    def quantization(self, tensor: int) -> dict[str, Any]:
+        """The scale and zero point of a tensor, as :meth:`tensor` takes them; nothing for a tensor of floats."""
+        entry = self.tensors[tensor].quantization
+        return {} if entry is None else {"scale": float(entry.scale[0]), "zero_point": int(entry.zeroPoint[0])}
+
     # Tensors
 
     def tensor(

@@ -146,9 +146,9 @@ class GraphBuilder(Graph):
         self.builtin(name, [x], [y])
         return y
 
-    def binary(self, name: str, a: int, b: int, activation: str = "NONE") -> int:
-        """ADD, SUB, MUL, MINIMUM, MAXIMUM or PRELU, with broadcasting."""
-        y = self.tensor(np.broadcast_shapes(self.shape(a), self.shape(b)), self.dtype(a))
+    def binary(self, name: str, a: int, b: int, activation: str = "NONE", **quantization: Any) -> int:
+        """ADD, SUB, MUL, MINIMUM, MAXIMUM or PRELU, with broadcasting; of int8, ``quantization`` is the output's."""
+        y = self.tensor(np.broadcast_shapes(self.shape(a), self.shape(b)), self.dtype(a), **quantization)
         fused = name in ("ADD", "SUB", "MUL")
         options = {"fusedActivationFunction": ACTIVATION[activation]} if fused else {}
         self.builtin(name, [a, b], [y], **options)
@@ -157,7 +157,7 @@ class GraphBuilder(Graph):
     def concat(self, tensors: Sequence[int], axis: int = 3, activation: str = "NONE") -> int:
         shape = list(self.shape(tensors[0]))
         shape[axis] = sum(self.shape(tensor)[axis] for tensor in tensors)
-        y = self.tensor(shape, self.dtype(tensors[0]))
+        y = self.tensor(shape, self.dtype(tensors[0]), **self.quantization(tensors[0]))
         self.builtin("CONCATENATION", tensors, [y], axis=axis, fusedActivationFunction=ACTIVATION[activation])
         return y
 
@@ -169,7 +169,7 @@ class GraphBuilder(Graph):
             low = None if masks.get("beginMask", 0) >> axis & 1 else begin[axis]
             high = None if masks.get("endMask", 0) >> axis & 1 else end[axis]
             shape.append(len(range(*slice(low, high, strides[axis]).indices(size))))
-        y = self.tensor(shape, self.dtype(x))
+        y = self.tensor(shape, self.dtype(x), **self.quantization(x))
         self.builtin("STRIDED_SLICE", [x, *(self.constant(v, "int32") for v in (begin, end, strides))], [y], **masks)
         return y
 
@@ -214,7 +214,8 @@ class GraphBuilder(Graph):
         """AVERAGE_POOL_2D or MAX_POOL_2D."""
         batch, height, width, depth = self.shape(x)
         rows = output_size(height, size[0], stride[0], 1, padding)
-        y = self.tensor((batch, rows, output_size(width, size[1], stride[1], 1, padding), depth), self.dtype(x))
+        columns = output_size(width, size[1], stride[1], 1, padding)
+        y = self.tensor((batch, rows, columns, depth), self.dtype(x), **self.quantization(x))
         self.builtin(
             name,
             [x],
@@ -230,7 +231,7 @@ class GraphBuilder(Graph):
 
     def resize_nearest(self, x: int, size: Pair, *, align_corners: bool = False, half_pixel: bool = False) -> int:
         batch, _, _, depth = self.shape(x)
-        y = self.tensor((batch, *size, depth), self.dtype(x))
+        y = self.tensor((batch, *size, depth), self.dtype(x), **self.quantization(x))
         options = {"alignCorners": align_corners, "halfPixelCenters": half_pixel}
         self.builtin("RESIZE_NEAREST_NEIGHBOR", [x, self.constant(size, "int32")], [y], version=3, **options)
         return y

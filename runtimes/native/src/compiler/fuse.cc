@@ -3,6 +3,7 @@
 // that others need are stored, on the way.
 #include <algorithm>
 
+#include "compiler/byte_curve.h"
 #include "compiler/lower.h"
 #include "compiler/pack.h"
 
@@ -29,6 +30,7 @@ class Fusion {
   int NextOf(const std::vector<int>& readers, PlaneRef current, int channels) const;
   bool Available(PlaneRef plane, int channels) const;
   void FuseEpilogue(Step* step) const;
+  void FuseByteEpilogue(Step* step) const;
 
   std::vector<RangeOp> ops_;
   std::vector<Step>& details_;
@@ -50,7 +52,13 @@ RangeOp Cut(const RangeOp& op, int from, int to) {
   part.channel_offset = op.channel_offset + from;
   for (PlaneRef& input : part.inputs) input.plane += from;
   if (op.kind == StepKind::kBconv) part.inputs = op.inputs;  // every output channel reads all of its input
-  if (!op.constants.empty()) part.constants = {op.constants.begin() + from, op.constants.begin() + to};
+  const auto cut = [&](const auto& whole, ptrdiff_t each, auto* piece) {
+    if (!whole.empty()) piece->assign(whole.begin() + each * from, whole.begin() + each * to);
+  };
+  cut(op.constants, 1, &part.constants);
+  cut(op.map, 256, &part.map);
+  cut(op.thresholds, 1, &part.thresholds);
+  cut(op.always, 1, &part.always);
   return part;
 }
 
@@ -234,6 +242,8 @@ void Fusion::Extend(Step* step, PlaneRef current, int channels) {
         sign.kind = ChainOp::Kind::kSign;
         sign.plane = {op.value, op.first / kQuad};
         sign.constants = std::move(op.constants);
+        sign.thresholds = std::move(op.thresholds);
+        sign.always = std::move(op.always);
         step->chain.push_back(std::move(sign));
         emitted_[static_cast<size_t>(reader)] = true;
       } else {
@@ -261,6 +271,9 @@ ChainOp Fusion::Link(RangeOp* op, bool carries_first) {
   ChainOp link;
   link.op = op->op;
   link.constants = std::move(op->constants);
+  link.map = std::move(op->map);
+  link.addition = op->addition;
+  link.carries_second = !carries_first;
   if (op->inputs.size() < 2) return link;
   link.plane = op->inputs[carries_first ? 1 : 0];
   if (!carries_first && op->op == Pointwise::kSub) link.op = Pointwise::kRsub;
@@ -292,7 +305,10 @@ Step Fusion::Begin(const RangeOp& op) {
   }
   step.kind = op.kind;
   if (!op.inputs.empty()) step.source = op.inputs[0];
-  if (op.value >= 0) step.geometry = program_.values[static_cast<size_t>(op.value)].geometry;
+  if (op.value >= 0) {
+    step.geometry = program_.values[static_cast<size_t>(op.value)].geometry;
+    step.bytes = program_.values[static_cast<size_t>(op.value)].bytes;
+  }
   switch (op.kind) {
     case StepKind::kBconv:
       step.name += ", " + std::to_string(step.channels) + ">" + std::to_string(op.channels);
@@ -330,6 +346,9 @@ void Fusion::Emit(int index) {
         sign.kind = ChainOp::Kind::kSign;
         sign.plane = {op.value, op.first / kQuad};
         sign.constants = std::move(op.constants);
+        sign.thresholds = std::move(op.thresholds);
+        sign.always = std::move(op.always);
+        step.bytes = program_.values[static_cast<size_t>(op.inputs[0].value)].bytes;
         step.chain.push_back(std::move(sign));
         break;
       }
@@ -345,7 +364,7 @@ void Fusion::Emit(int index) {
   for (const ChainOp& link : step.chain) {
     if (link.kind == ChainOp::Kind::kSign) program_.values[static_cast<size_t>(link.plane.value)].stored = true;
   }
-  if (step.kind == StepKind::kBconv) FuseEpilogue(&step);
+  if (step.kind == StepKind::kBconv) step.bytes ? FuseByteEpilogue(&step) : FuseEpilogue(&step);
   int stores = 0;
   for (const ChainOp& link : step.chain) {
     if (link.kind == ChainOp::Kind::kStore) ++stores, step.direct = link.plane;
@@ -370,6 +389,26 @@ void Fusion::FuseEpilogue(Step* step) const {
     if (!is(Pointwise::kAdd) || step->chain[taken].plane.value < 0) continue;
     step->bconv.residuals[i] = step->chain[taken].plane;
     step->bconv.residual_resizes[i] = step->chain[taken++].resize;
+  }
+  step->chain.erase(step->chain.begin(), step->chain.begin() + static_cast<ptrdiff_t>(taken));
+}
+
+// The byte that an accumulator becomes may be mapped on, which is one function of the accumulator, and two bytes added.
+void Fusion::FuseByteEpilogue(Step* step) const {
+  if (!step->bconv.tap_sums.empty()) return;
+  size_t taken = 0;
+  const auto is = [&](const auto& what) {
+    return taken < step->chain.size() && step->chain[taken].kind == ChainOp::Kind::kPointwise &&
+           what(step->chain[taken]);
+  };
+  const bool maps = is([](const ChainOp& link) { return !link.map.empty(); });
+  SetByteCurves(&step->bconv, step->channels, maps ? step->chain[taken].map : std::vector<int8_t>{});
+  if (maps) ++taken, step->bconv.maps = true;
+  for (PlaneRef& residual : step->bconv.residuals) {
+    const auto plain = [&](const ChainOp& link) {
+      return link.addition >= 0 && program_.additions[static_cast<size_t>(link.addition)].plain;
+    };
+    if (is(plain)) residual = step->chain[taken++].plane;
   }
   step->chain.erase(step->chain.begin(), step->chain.begin() + static_cast<ptrdiff_t>(taken));
 }

@@ -2,19 +2,17 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "compiler/lowering.h"
 
 namespace bihrnet {
-namespace {
 
-constexpr float kBeyondInt8 = 1e6f;  // a step of an int8 tensor that saturates wherever it starts
-
-}  // namespace
-
-int Lowering::AddValue(bool sign, int channels, int geometry) {
+int Lowering::AddValue(Element element, int channels, int geometry) {
+  const bool sign = element == Element::kSigns;
   Value value;
   value.sign = sign;
+  value.bytes = element == Element::kBytes;
   value.channels = channels;
   value.geometry = geometry;
   const Geometry& place = (*geometries_)[geometry];
@@ -26,7 +24,7 @@ int Lowering::AddValue(bool sign, int channels, int geometry) {
     if (value.plane_bytes % 1024 == 0) value.plane_bytes += 64;
   } else {
     value.planes = channels;
-    value.plane_bytes = sizeof(float) * static_cast<size_t>(place.pixels);
+    value.plane_bytes = (value.bytes ? 1 : sizeof(float)) * static_cast<size_t>(place.pixels);
   }
   if (value.plane_bytes * static_cast<size_t>(value.planes) > static_cast<size_t>(kMaxElements) * 4 ||
       (sign && value.plane_bytes * static_cast<size_t>(value.planes) > std::numeric_limits<int32_t>::max())) {
@@ -83,12 +81,6 @@ void Lowering::Activate(const Node& node) {
   }
 }
 
-// Integers of an int8 tensor are kept as floats, which hold them exactly.
-void Lowering::ToInt8(int tensor) {
-  Constant(tensor, Pointwise::kMax, -128.0f);
-  Constant(tensor, Pointwise::kMin, 127.0f);
-}
-
 // A tensor's segments, copied to planes of their own where one begins inside a group of `alignment` channels, or, for
 // alignment 0, where there are several.
 std::vector<Segment> Lowering::Contiguous(int tensor, int alignment) {
@@ -99,12 +91,24 @@ std::vector<Segment> Lowering::Contiguous(int tensor, int alignment) {
     fits = fits && (alignment == 0 || first % alignment == 0);
     first += segment.channels;
   }
-  if (!fits) Constant(tensor, Pointwise::kMul, 1.0f);
+  if (!fits && TensorOf(tensor).type == TensorType::kInt8) {
+    MapBytes(tensor, {});
+  } else if (!fits) {
+    Constant(tensor, Pointwise::kMul, 1.0f);
+  }
   return placed.segments;
+}
+
+bool Lowering::OnlySignsRead(int tensor) const {
+  const std::vector<int>& nodes = consumers_[static_cast<size_t>(tensor)];
+  return !IsOutput(tensor) && std::all_of(nodes.begin(), nodes.end(), [&](int n) {
+    return graph_.nodes[static_cast<size_t>(n)].op == Op::kQuantize;
+  });
 }
 
 void Lowering::LowerBinary(const Node& node) {
   const int output = node.outputs[0];
+  if (TensorOf(output).type == TensorType::kInt8) return LowerBytes(node);
   const Shape& shape = ShapeOf(output);
   Pointwise op = Pointwise::kAdd;
   if (node.op == Op::kSub) op = Pointwise::kSub;
@@ -118,10 +122,7 @@ void Lowering::LowerBinary(const Node& node) {
     if (op == Pointwise::kSub) op = Pointwise::kRsub;
   }
   const bool constant = TensorOf(right).constant;
-  const bool only_signs =
-      std::all_of(consumers_[static_cast<size_t>(output)].begin(), consumers_[static_cast<size_t>(output)].end(),
-                  [&](int n) { return graph_.nodes[static_cast<size_t>(n)].op == Op::kQuantize; });
-  if (constant && op == Pointwise::kAdd && node.activation == Activation::kNone && only_signs && !IsOutput(output) &&
+  if (constant && op == Pointwise::kAdd && node.activation == Activation::kNone && OnlySignsRead(output) &&
       PlacedOf(left).bias.empty()) {
     PlacedOf(output).segments = PlacedOf(left).segments;
     PlacedOf(output).bias = TensorOf(right).floats.Copy();
@@ -143,9 +144,7 @@ void Lowering::LowerQuantize(const Node& node) {
   const Shape& shape = ShapeOf(input);
   std::vector<float> bias = PlacedOf(input).bias;
   const Tensor& tensor = TensorOf(input);
-  if (tensor.type == TensorType::kInt8) {
-    bias.assign(static_cast<size_t>(shape.channels), -static_cast<float>(tensor.zero_point));
-  }
+  const std::vector<int8_t> map = PlacedOf(input).map;
   const std::vector<Segment> segments = Contiguous(input, kQuad);
   const int value = AddValue(true, shape.channels, GeometryOf(shape));
   int first = 0;
@@ -154,6 +153,10 @@ void Lowering::LowerQuantize(const Node& node) {
     range.sign = true;
     range.inputs = {segment.from};
     if (!bias.empty()) range.constants.assign(bias.begin() + first, bias.begin() + first + segment.channels);
+    if (tensor.type == TensorType::kInt8) {
+      const auto at = [&](int channel) { return map.empty() ? map.begin() : map.begin() + 256 * ptrdiff_t{channel}; };
+      ByteThresholds({at(first), at(first + segment.channels)}, tensor.zero_point, &range);
+    }
     first += segment.channels;
   }
   PlacedOf(output).segments = {{{value, 0}, shape.channels}};
@@ -162,16 +165,12 @@ void Lowering::LowerQuantize(const Node& node) {
 void Lowering::LowerDequantize(const Node& node) {
   const int output = node.outputs[0];
   const Shape& shape = ShapeOf(output);
-  const int value = AddValue(false, shape.channels, GeometryOf(shape));
+  const int value = AddValueOf(output);
   RangeOp& range = AddOp(StepKind::kDequantize, value, 0, shape.channels);
   range.inputs = {PlacedOf(node.inputs[0]).segments[0].from};
   PlacedOf(output).segments = {{{value, 0}, shape.channels}};
   const Tensor& tensor = TensorOf(output);
-  if (tensor.type == TensorType::kInt8) {
-    Constant(output, Pointwise::kMul, std::floor(std::min(1.0f / tensor.scale + 0.5f, kBeyondInt8)));
-    Constant(output, Pointwise::kAdd, static_cast<float>(tensor.zero_point));
-    ToInt8(output);
-  }
+  if (tensor.type == TensorType::kInt8) MapBytes(output, MapOf(node));
 }
 
 void Lowering::LowerPool(const Node& node) {
@@ -188,12 +187,15 @@ void Lowering::LowerPool(const Node& node) {
   pool.pad_top = PlaceWindow(from.height, pool.height, pool.stride_height, 1, node.window.same).pad_before;
   pool.pad_left = PlaceWindow(from.width, pool.width, pool.stride_width, 1, node.window.same).pad_before;
   const bool binary = node.op == Op::kBinaryMaxPool;
+  if (TensorOf(output).type == TensorType::kInt8) {
+    std::tie(pool.low, pool.high) = ByteRange(TensorOf(output), node.activation);
+  }
   step.name = std::string(binary         ? "binary max"
                           : pool.average ? "average"
                                          : "max") +
               " pool " + std::to_string(pool.height) + "x" + std::to_string(pool.width);
   const int detail = AddDetail(std::move(step));
-  const int value = AddValue(binary, to.channels, GeometryOf(to));
+  const int value = binary ? AddValue(true, to.channels, GeometryOf(to)) : AddValueOf(output);
   int first = 0;
   for (const Segment& segment : PlacedOf(node.inputs[0]).segments) {
     RangeOp& op = AddOp(binary ? StepKind::kBinaryPool : StepKind::kPool, value, first, segment.channels);
@@ -202,7 +204,7 @@ void Lowering::LowerPool(const Node& node) {
     first += segment.channels;
   }
   PlacedOf(output).segments = {{{value, 0}, to.channels}};
-  if (!binary) Activate(node);
+  if (!binary && TensorOf(output).type != TensorType::kInt8) Activate(node);
 }
 
 void Lowering::LowerResize(const Node& node) {
@@ -230,7 +232,7 @@ void Lowering::LowerResize(const Node& node) {
   for (int x = 0; repeats && x < to.width; ++x) repeats = step.resize.column[static_cast<size_t>(x)] == x / factor;
   if (repeats) step.resize.factor = factor;
   const int detail = AddDetail(std::move(step));
-  const int value = AddValue(false, to.channels, GeometryOf(to));
+  const int value = AddValueOf(output);
   int first = 0;
   for (const Segment& segment : PlacedOf(node.inputs[0]).segments) {
     RangeOp& op = AddOp(StepKind::kResize, value, first, segment.channels);
@@ -313,7 +315,7 @@ void Lowering::Load(size_t input) {
   const Shape& shape = ShapeOf(tensor);
   const TensorType type = TensorOf(tensor).type;
   const bool bits = type == TensorType::kBits;
-  const int value = AddValue(bits, shape.channels, GeometryOf(shape));
+  const int value = bits ? AddValue(true, shape.channels, GeometryOf(shape)) : AddValueOf(tensor);
   Step step;
   step.name = "load " + TensorOf(tensor).name;
   step.tensor = static_cast<int>(input);

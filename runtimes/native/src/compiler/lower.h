@@ -21,9 +21,14 @@ struct RangeOp {
   std::vector<PlaneRef> inputs;
   Pointwise op = Pointwise::kCopy;
   std::vector<float> constants;  // [channels]: the second operand, or the bias of signs
-  int node = -1;                 // of the graph, -1 for a load or a store
-  int detail = -1;               // index into Lowered::details for what is not pointwise
-  int channel_offset = 0;        // of this range in the detail's channels
+  // Of bytes, as ChainOp has them.
+  std::vector<int8_t> map;
+  int addition = -1;
+  std::vector<int8_t> thresholds;
+  std::vector<uint8_t> always;
+  int node = -1;           // of the graph, -1 for a load or a store
+  int detail = -1;         // index into Lowered::details for what is not pointwise
+  int channel_offset = 0;  // of this range in the detail's channels
 };
 
 struct Lowered {

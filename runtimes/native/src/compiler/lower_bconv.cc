@@ -85,7 +85,8 @@ void Lowering::LowerBconv(const Node& node) {
   const int words = (node.channels_in + 31) / 32;
   const int groups = words / filter.dims[3];
   const Reach reach = FindReach(node.window, filter.dims[1], filter.dims[2], from);
-  const int value = AddValue(false, to.channels, GeometryOf(to));
+  const int value =
+      target.type == TensorType::kInt8 ? AddValueOf(output) : AddValue(false, to.channels, GeometryOf(to));
   const int group_in = node.channels_in / groups;
   const int group_out = to.channels / groups;
   PlaneRef source = PlacedOf(input).segments[0].from;
@@ -132,11 +133,6 @@ void Lowering::LowerBconv(const Node& node) {
     op.detail = AddDetail(std::move(step));
   }
   PlacedOf(output).segments = {{{value, 0}, to.channels}};
-  if (target.type == TensorType::kInt8) {
-    const int rounded = Pointwise2(Pointwise::kRoundAway, PlacedOf(output).segments, nullptr, {}, GeometryOf(to));
-    PlacedOf(output).segments = {{{rounded, 0}, to.channels}};
-    ToInt8(output);
-  }
   if (target.type == TensorType::kBits) {
     const std::vector<Segment> floats = Contiguous(output, kQuad);
     const int signs = AddValue(true, to.channels, GeometryOf(to));

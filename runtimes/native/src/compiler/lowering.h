@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "compiler/exact_conv.h"
@@ -23,9 +25,28 @@ struct Segment {
 struct Placed {
   std::vector<Segment> segments;
   std::vector<float> bias;  // of an addition that only signs read: it is done where the signs are made
+  std::vector<int8_t> map;  // the same of any function of bytes that does not fall, [channels][256] from -128 on
 };
 
+// Calls f(first, channels, a, b) for every run of channels that lies in one segment of both.
+template <typename F>
+void ForEachShared(const std::vector<Segment>& a, const std::vector<Segment>& b, F f) {
+  size_t ia = 0, ib = 0;
+  int in_a = 0, in_b = 0;
+  for (int first = 0; ia < a.size() && ib < b.size();) {
+    const int run = std::min(a[ia].channels - in_a, b[ib].channels - in_b);
+    f(first, run, PlaneRef{a[ia].from.value, a[ia].from.plane + in_a},
+      PlaneRef{b[ib].from.value, b[ib].from.plane + in_b});
+    first += run;
+    if ((in_a += run) == a[ia].channels) ++ia, in_a = 0;
+    if ((in_b += run) == b[ib].channels) ++ib, in_b = 0;
+  }
+}
+
 inline size_t RoundUpBytes(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+// The bytes that an activation leaves of an int8 tensor's.
+std::pair<int32_t, int32_t> ByteRange(const Tensor& tensor, Activation activation);
 
 // What a convolution of floats is called in a profile.
 std::string ConvName(const Node& node, const Tensor& filter);
@@ -46,7 +67,16 @@ class Lowering {
     return std::find(graph_.outputs.begin(), graph_.outputs.end(), tensor) != graph_.outputs.end();
   }
 
-  int AddValue(bool sign, int channels, int geometry);
+  enum class Element : uint8_t { kFloats, kSigns, kBytes };
+  int AddValue(Element element, int channels, int geometry);
+  int AddValue(bool sign, int channels, int geometry) {
+    return AddValue(sign ? Element::kSigns : Element::kFloats, channels, geometry);
+  }
+  // Of a tensor's numbers.
+  int AddValueOf(int tensor) {
+    const bool bytes = TensorOf(tensor).type == TensorType::kInt8;
+    return AddValue(bytes ? Element::kBytes : Element::kFloats, ShapeOf(tensor).channels, GeometryOf(ShapeOf(tensor)));
+  }
   int AddDetail(Step step) {
     out_.details.push_back(std::move(step));
     return static_cast<int>(out_.details.size()) - 1;
@@ -77,7 +107,13 @@ class Lowering {
                  const std::vector<float>& constants, int geometry);
   void Constant(int tensor, Pointwise op, float constant);
   void Activate(const Node& node);
-  void ToInt8(int tensor);
+  bool OnlySignsRead(int tensor) const;
+  void LowerBytes(const Node& node);
+  void LowerByteAddition(const Node& node);
+  std::vector<int8_t> MapOf(const Node& node) const;
+  ByteAddition AdditionOf(const Node& node) const;
+  void MapBytes(int tensor, std::vector<int8_t> map);
+  void ByteThresholds(const std::vector<int8_t>& map, int32_t zero_point, RangeOp* range) const;
   std::vector<Segment> Contiguous(int tensor, int alignment);
   PlaneRef RegridFor(PlaneRef source, int planes, const Window& window, const Reach& reach, int taps_height,
                      int taps_width, const Shape& input, const Shape& output, std::vector<int32_t>* tap_offsets);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "compiler/fixed_point.h"
 #include "kernels/kernels.h"
 
 namespace bihrnet {
@@ -23,9 +24,11 @@ struct Geometry {
   std::vector<uint8_t> mask;  // [pixels] 0x0f where there is a pixel
 };
 
-// A tensor in planes: one a channel for floats, one every four channels for signs, one an image row for words.
+// A tensor in planes: one a channel for floats and bytes, one every four channels for signs, one an image row for
+// words.
 struct Value {
   bool sign = false;
+  bool bytes = false;  // int8 in place of floats
   int channels = 0;
   int geometry = 0;
   int planes = 0;
@@ -51,7 +54,11 @@ struct Bconv {
   int triples = 0;
   std::vector<float> multiplier;  // [channels]
   std::vector<float> bias;
-  std::vector<float> alpha;            // of a fused PRELU; empty without
+  std::vector<float> alpha;       // of a fused PRELU; empty without
+  std::vector<ByteCurve> curves;  // [channels] of bytes; `table` is set once the program stays where it is
+  std::vector<int64_t> table_at;  // [channels] where the channel's table begins; -1 without
+  std::vector<int8_t> tables;
+  bool maps = false;                   // a map is part of the curves
   PlaneRef residuals[2];               // of fused additions; value -1 without
   int residual_resizes[2] = {-1, -1};  // as ChainOp::resize
   int32_t clamp_min = 0;
@@ -137,6 +144,17 @@ struct Regrid {
   int stride_width = 1;
 };
 
+// The sum of two int8 tensors, or a number of them, in TensorFlow Lite's arithmetic.
+struct ByteAddition {
+  bool plain = false;  // operands and sum have one scale, and zero points of 0: bytes are added and saturated
+  std::vector<int32_t>
+      scaled[2];          // [256], from -128 on: what TensorFlow Lite makes of the operands before it adds them
+  Multiplier multiplier;  // of their sum
+  int32_t zero_point = 0;
+  int32_t low = -128;
+  int32_t high = 127;
+};
+
 struct Pool {
   int height = 1;
   int width = 1;
@@ -145,6 +163,8 @@ struct Pool {
   int pad_top = 0;
   int pad_left = 0;
   bool average = true;
+  int32_t low = -128;  // of bytes
+  int32_t high = 127;
 };
 
 struct Resize {
@@ -184,6 +204,12 @@ struct ChainOp {
   PlaneRef plane;                // the operand, the target of a store (channel), or of signs (quad)
   int resize = -1;               // of Program::resizes, where the operand is the plane resized
   std::vector<float> constants;  // [channels] the operand where there is no plane; the bias of kSign, may be empty
+  // Of bytes: a function of them, or an addition of Program::additions; kSign has thresholds.
+  std::vector<int8_t> map;  // [channels][256], from -128 on
+  int addition = -1;
+  bool carries_second = false;     // the rows are the addition's second operand
+  std::vector<int8_t> thresholds;  // [channels]
+  std::vector<uint8_t> always;     // [channels] 1 where every byte is negative
 };
 
 struct Step {
@@ -195,6 +221,7 @@ struct Step {
   PlaneRef target;   // of kLoadBits, kLoadWords, kRegrid, kBinaryPool
   int tensor = -1;   // of a load or a store: index into the region's inputs or outputs
   bool tensor_is_int8 = false;
+  bool bytes = false;       // the rows are bytes
   std::vector<Part> parts;  // of kStore
   std::vector<ChainOp> chain;
   PlaneRef direct;  // the chain's only store where that is its result: rows are these planes; else value -1
@@ -214,6 +241,7 @@ struct Program {
   std::vector<Value> values;
   std::vector<Step> steps;      // ordered by level
   std::vector<Resize> resizes;  // of operands that are resized as they are read
+  std::vector<ByteAddition> additions;
   size_t arena_bytes = 0;
   size_t weight_bytes = 0;
   int batch = 1;

@@ -87,7 +87,7 @@ std::string InferNode(const Graph& graph, const Node& node, std::vector<Shape>* 
     case Op::kMinimum:
       for (size_t i = 0; i < 2; ++i) {
         if (constant(i)) {
-          const size_t count = graph.tensors[static_cast<size_t>(node.inputs[i])].floats.size();
+          const size_t count = graph.tensors[static_cast<size_t>(node.inputs[i])].count();
           if (count != 1 && count != static_cast<size_t>(shape.channels)) {
             return Mismatch(node, "its constant has other channels than its input");
           }
@@ -97,7 +97,7 @@ std::string InferNode(const Graph& graph, const Node& node, std::vector<Shape>* 
       }
       break;
     case Op::kPrelu: {
-      const size_t count = graph.tensors[static_cast<size_t>(node.inputs[1])].floats.size();
+      const size_t count = graph.tensors[static_cast<size_t>(node.inputs[1])].count();
       if (count != 1 && count != static_cast<size_t>(shape.channels)) {
         return Mismatch(node, "its slopes are not one a channel");
       }

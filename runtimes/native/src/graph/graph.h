@@ -40,10 +40,14 @@ struct Tensor {
   bool constant = false;
   Floats floats;                    // of a constant of kFloat
   std::vector<int32_t> ints;        // of a constant of kInt32 other than a filter
+  std::vector<int8_t> bytes;        // of a constant of kInt8
   const uint8_t* filter = nullptr;  // of a convolution: where the runtime keeps it, not aligned
   float scale = 0.0f;
   int32_t zero_point = 0;
   std::string name;
+
+  // Of a constant other than a filter.
+  size_t count() const { return type == TensorType::kInt8 ? bytes.size() : floats.size(); }
 };
 
 enum class Op : uint8_t {

@@ -18,7 +18,10 @@ namespace bihrnet {
   void NhwcFromRows##Isa(const Transpose&);     \
   void WordsFromNhwc##Isa(const Words&);        \
   void Conv##Isa(const ConvRow&);               \
-  void FloatConv##Isa(const FloatConvRow&)
+  void FloatConv##Isa(const FloatConvRow&);     \
+  void ByteEpilogue##Isa(const ByteEpilogue&);  \
+  void ByteSumOf##Isa(const ByteSum&);          \
+  void ByteSigns##Isa(const ByteSigns&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);
 BIHRNET_DECLARE_KERNELS(Avx2);
@@ -49,6 +52,23 @@ inline void ForEachRow(const Repeat& args, F f) {
   for (int y = args.y; y < args.height && at < args.pixels; ++y, at += args.pitch, x = 0) {
     const int end = args.width < args.pixels - at ? args.width : args.pixels - at;
     if (x < end) f(args.from + static_cast<ptrdiff_t>(args.rows[y]) * args.from_pitch, x, args.to + at + x, end - x);
+  }
+}
+
+// A row of a channel whose curve is a table.
+inline void ByteTableRow(const ByteEpilogue& args, int channel) {
+  const auto add = [](int x, int y) {
+    const int sum = x + y;
+    return sum < -128 ? -128 : sum > 127 ? 127 : sum;
+  };
+  const uint16_t* acc = args.acc + channel * kTilePixels;
+  const int8_t* table = args.curves[channel].table;
+  int8_t* row = args.rows[channel];
+  for (int p = 0; p < args.pixels; ++p) {
+    int x = table[acc[p]];
+    if (args.residual != nullptr) x = add(x, args.residual[channel][p]);
+    if (args.second_residual != nullptr) x = add(x, args.second_residual[channel][p]);
+    row[p] = static_cast<int8_t>(x);
   }
 }
 

@@ -199,6 +199,52 @@ struct Alternate {
   int to_pitch;
 };
 
+// int8 tensors are planes of bytes, laid out as those of floats are. From an accumulator to a channel's byte, as
+//   x = nearest integer, ties to even, to float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias, within int8
+//   x = max(x, (x * slope / 128, rounded half up, + round) >> 8)          where there is a slope
+// or, where `table` is given, as table[a].
+struct ByteCurve {
+  float multiplier = 0.0f;
+  float bias = 0.0f;
+  int16_t slope = 0;  // of 2^15
+  int16_t round = 0;
+  bool has_slope = false;
+  const int8_t* table = nullptr;  // [accumulators]
+};
+
+// rows = curve(acc) + residual + second_residual, each addition saturated.
+struct ByteEpilogue {
+  const uint16_t* acc;                   // [channels][kTilePixels], aligned to 16 bytes
+  int8_t* const* rows;                   // [channels] pointers to `pixels` bytes
+  const ByteCurve* curves;               // [channels]
+  const int8_t* const* residual;         // [channels] pointers to `pixels` bytes, or null; may equal rows
+  const int8_t* const* second_residual;  // the same; null where residual is
+  int32_t clamp_min;
+  int32_t clamp_max;
+  int channels;  // 1 .. kQuad
+  int pixels;    // a multiple of kLanes, at most kTilePixels
+};
+
+// rows = a + b, saturated.
+struct ByteSum {
+  int8_t* const* rows;     // [channels]
+  const int8_t* const* a;  // [channels]; may equal rows
+  const int8_t* const* b;  // the same
+  int channels;            // 1 .. kQuad
+  int pixels;              // a multiple of kLanes, at most kTilePixels
+};
+
+// nibbles[p] = mask[p] & (always | sum over c of (rows[c][p] < thresholds[c]) << c)
+struct ByteSigns {
+  const int8_t* const* rows;  // [channels]
+  const int8_t* thresholds;   // [channels]
+  uint8_t always;             // the channels that are always negative
+  const uint8_t* mask;        // [pixels] 0x0f where the pixel exists, 0 at pad columns
+  uint8_t* nibbles;           // [pixels]
+  int channels;               // 1 .. kQuad
+  int pixels;                 // a multiple of kLanes, at most kTilePixels
+};
+
 struct Kernels {
   const char* name;                                     // "scalar", "avx2", "neon"
   void (*bconv)(const BconvTile& tile, uint16_t* acc);  // acc[kQuad][kTilePixels]
@@ -214,6 +260,9 @@ struct Kernels {
   void (*words_from_nhwc)(const Words& args);
   void (*conv)(const ConvRow& args);
   void (*float_conv)(const FloatConvRow& args);
+  void (*byte_epilogue)(const ByteEpilogue& args);
+  void (*byte_sum)(const ByteSum& args);
+  void (*byte_signs)(const ByteSigns& args);
 };
 
 // The sets that were built in; null where the library lacks one or this CPU cannot run it.

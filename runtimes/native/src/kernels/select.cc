@@ -6,10 +6,10 @@
 namespace bihrnet {
 
 const Kernels* ScalarKernels() {
-  static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
-                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowsScalar,
-                                   EverySecondScalar, RepeatRowsScalar,   SumOfScalar,        WordsFromNhwcScalar,
-                                   ConvScalar,        FloatConvScalar};
+  static constexpr Kernels kSet = {
+      "scalar",           BconvScalar,     EpilogueScalar,     PointwiseScalar,  QuantizeScalar, RowsFromNhwcScalar,
+      NhwcFromRowsScalar, HalveRowsScalar, EverySecondScalar,  RepeatRowsScalar, SumOfScalar,    WordsFromNhwcScalar,
+      ConvScalar,         FloatConvScalar, ByteEpilogueScalar, ByteSumOfScalar,  ByteSignsScalar};
   return &kSet;
 }
 
@@ -24,9 +24,10 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {"neon",           BconvNeon,         EpilogueNeon,  PointwiseNeon,   QuantizeNeon,
-                                   RowsFromNhwcNeon, NhwcFromRowsNeon,  HalveRowsNeon, EverySecondNeon, RepeatRowsNeon,
-                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon,      FloatConvNeon};
+  static constexpr Kernels kSet = {
+      "neon",           BconvNeon,     EpilogueNeon,     PointwiseNeon,  QuantizeNeon, RowsFromNhwcNeon,
+      NhwcFromRowsNeon, HalveRowsNeon, EverySecondNeon,  RepeatRowsNeon, SumOfNeon,    WordsFromNhwcNeon,
+      ConvNeon,         FloatConvNeon, ByteEpilogueNeon, ByteSumOfNeon,  ByteSignsNeon};
   return &kSet;
 #else
   return nullptr;

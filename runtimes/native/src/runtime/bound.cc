@@ -42,6 +42,10 @@ void BoundProgram::AppendSign(ChainOp* op) {
   Link link;
   link.kind = Link::Kind::kSign;
   link.constants = Take(&op->constants);
+  if (!op->thresholds.empty()) {
+    link.thresholds = op->thresholds.data();
+    link.always = op->always.data();
+  }
   link.target = PlanesOf(op->plane);
   link.margin = static_cast<uint32_t>(value.margin);
   link.margin_back = static_cast<uint32_t>(value.plane_bytes - value.margin) -
@@ -75,10 +79,27 @@ void BoundProgram::AppendPointwise(ChainOp* op, bool first) {
   last->resizes = last->resizes || op->resize >= 0;
 }
 
+// Maps and thresholds stay with the program's steps.
+void BoundProgram::AppendByteOp(const ChainOp& op) {
+  Link link;
+  link.kind = op.addition < 0 ? Link::Kind::kMap : Link::Kind::kByteSum;
+  if (op.addition < 0) {
+    link.map = op.map.data();
+  } else {
+    link.addition = &program_.additions[static_cast<size_t>(op.addition)];
+    link.carries_second = op.carries_second;
+    link.operands = operands_.data() + operands_.size();
+    link.operand_count = 1;
+    operands_.push_back(OperandOf(op.plane, -1));
+  }
+  links_.push_back(link);
+}
+
 void BoundProgram::BindStep(Step* step) {
   const size_t first = links_.size();
   BoundStep bound;
   bound.kind = step->kind;
+  bound.bytes = step->bytes;
   bound.channels = step->channels;
   bound.pixels = GeometryOf(step->geometry).pixels;
   bound.links = links_.data() + first;
@@ -95,6 +116,10 @@ void BoundProgram::BindStep(Step* step) {
   bound.multiplier = Take(&bconv.multiplier);
   bound.bias = Take(&bconv.bias);
   bound.alpha = Take(&bconv.alpha);
+  for (size_t i = 0; i < bconv.curves.size(); ++i) {
+    if (bconv.table_at[i] >= 0) bconv.curves[i].table = bconv.tables.data() + bconv.table_at[i];
+  }
+  bound.curves = bconv.curves.data();
   for (size_t i = 0; i < 2; ++i) {
     bound.residuals[i] = OperandOf(bconv.residuals[i], bconv.residual_resizes[i]);
   }
@@ -108,7 +133,7 @@ void BoundProgram::BindStep(Step* step) {
         AppendSign(&op);
         break;
       case ChainOp::Kind::kPointwise:
-        AppendPointwise(&op, links_.size() == first);
+        step->bytes ? AppendByteOp(op) : AppendPointwise(&op, links_.size() == first);
         result = &links_.back().target;
         break;
     }

@@ -16,12 +16,18 @@ struct Planes {
   size_t bytes = 0;          // from one to the next
 
   float* Row(int channel) const { return reinterpret_cast<float*>(first + static_cast<size_t>(channel) * bytes); }
+  int8_t* ByteRow(int channel) const { return reinterpret_cast<int8_t*>(first + static_cast<size_t>(channel) * bytes); }
 };
 
 // Where a quad's four rows lie; of a last quad some are not there, and nobody looks.
 template <typename T>
 inline void RowsOf(const Planes& planes, int channel, int pixel, T** rows) {
   for (int c = 0; c < kQuad; ++c) rows[c] = planes.Row(channel + c) + pixel;
+}
+
+template <typename T>
+inline void ByteRowsOf(const Planes& planes, int channel, int pixel, T** rows) {
+  for (int c = 0; c < kQuad; ++c) rows[c] = planes.ByteRow(channel + c) + pixel;
 }
 
 struct Operand {
@@ -32,7 +38,7 @@ struct Operand {
 
 // Operations of a chain that are one kernel call.
 struct Link {
-  enum class Kind : uint8_t { kPointwise, kSum, kSign };
+  enum class Kind : uint8_t { kPointwise, kSum, kSign, kMap, kByteSum };
   Kind kind = Kind::kPointwise;
   Pointwise op = Pointwise::kCopy;
   bool resizes = false;  // any operand is resized
@@ -42,11 +48,18 @@ struct Link {
   const Operand* operands = nullptr;
   const float* constants = nullptr;  // [channels] the operand where there are no planes, the factors of a sum, the bias
                                      // of signs
-  Planes target;                     // of the result where it is stored, or the signs
+  // Of bytes, as ChainOp has them.
+  const int8_t* map = nullptr;
+  const ByteAddition* addition = nullptr;
+  bool carries_second = false;
+  const int8_t* thresholds = nullptr;
+  const uint8_t* always = nullptr;
+  Planes target;  // of the result where it is stored, or the signs
 };
 
 struct BoundStep {
   StepKind kind = StepKind::kRead;
+  bool bytes = false;
   int channels = 0;
   int pixels = 0;
   int link_count = 0;
@@ -64,6 +77,7 @@ struct BoundStep {
   const float* multiplier = nullptr;
   const float* bias = nullptr;
   const float* alpha = nullptr;
+  const ByteCurve* curves = nullptr;
   Operand residuals[2];
 };
 
@@ -87,6 +101,7 @@ class BoundProgram {
   const float* Take(std::vector<float>* values);
   void AppendSign(ChainOp* op);
   void AppendPointwise(ChainOp* op, bool first);
+  void AppendByteOp(const ChainOp& op);
 
   const Program& program_;
   uint8_t* arena_;

@@ -186,6 +186,7 @@ void Executor::RunItem(const Item& item, int thread) {
 }
 
 void Executor::RunTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time) {
+  if (bound.bytes) return RunByteTile(step, bound, quad, pixel, pixels, time);
   alignas(64) float scratch[kQuad][kTilePixels];
   float* const temporary[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
   float* rows[kQuad] = {};
@@ -212,12 +213,7 @@ void Executor::RunLinks(const Step& step, const BoundStep& bound, int quad, int 
   for (const Link *next = bound.links, *end = next + bound.link_count; next != end; ++next) {
     const Link& link = *next;
     if (link.kind == Link::Kind::kSign) {
-      uint8_t* nibbles = link.target.first + static_cast<size_t>(quad) * link.target.bytes;
-      const float* bias = link.constants == nullptr ? nullptr : link.constants + quad * kQuad;
-      kernels_.quantize({current, bias, bound.mask + pixel, nibbles + pixel, channels, pixels});
-      // What lies around a sign plane is padding, and the memory had other uses before.
-      if (pixel == 0) std::memset(nibbles - link.margin, 0, link.margin);
-      if (pixel + pixels == bound.pixels) std::memset(nibbles + bound.pixels, 0, link.margin_back);
+      SetSigns(bound, link, quad, channels, pixel, pixels, current, nullptr);
       continue;
     }
     if (link.target.first != nullptr) {
@@ -228,6 +224,25 @@ void Executor::RunLinks(const Step& step, const BoundStep& bound, int quad, int 
     RunLink(step, link, quad, channels, pixel, pixels, current, rows);
     std::copy_n(rows, kQuad, current);
   }
+}
+
+// Of rows of floats, or, where they are given, of bytes.
+void Executor::SetSigns(const BoundStep& bound, const Link& link, int quad, int channels, int pixel, int pixels,
+                        const float* const* rows, const int8_t* const* bytes) const {
+  uint8_t* nibbles = link.target.first + static_cast<size_t>(quad) * link.target.bytes;
+  const int first = quad * kQuad;
+  if (bytes != nullptr) {
+    unsigned always = 0;
+    for (int c = 0; c < channels; ++c) always |= unsigned{link.always[first + c]} << c;
+    kernels_.byte_signs({bytes, link.thresholds + first, static_cast<uint8_t>(always), bound.mask + pixel,
+                         nibbles + pixel, channels, pixels});
+  } else {
+    const float* bias = link.constants == nullptr ? nullptr : link.constants + first;
+    kernels_.quantize({rows, bias, bound.mask + pixel, nibbles + pixel, channels, pixels});
+  }
+  // What lies around a sign plane is padding, and the memory had other uses before.
+  if (pixel == 0) std::memset(nibbles - link.margin, 0, link.margin);
+  if (pixel + pixels == bound.pixels) std::memset(nibbles + bound.pixels, 0, link.margin_back);
 }
 
 void Executor::RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
@@ -280,16 +295,21 @@ void Executor::Produce(const Step& step, const BoundStep& bound, int quad, int c
   }
 }
 
-void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
-                         float* const* rows, StepTime* time) {
-  alignas(64) uint16_t acc[kQuad * kTilePixels];
-  const int first = quad * kQuad;
+void Executor::CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, uint16_t* acc,
+                          StepTime* time) const {
   const uint64_t start = time != nullptr ? Ticks() : 0;
   kernels_.bconv({bound.source.planes.first + pixel, bound.offsets,
                   bound.weights + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bound.triples), bound.triples,
                   pixels / kLanes},
                  acc);
   if (time != nullptr) time->bconv_ticks += Ticks() - start;
+}
+
+void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                         float* const* rows, StepTime* time) {
+  alignas(64) uint16_t acc[kQuad * kTilePixels];
+  const int first = quad * kQuad;
+  CountSigns(bound, quad, pixel, pixels, acc, time);
   if (bound.pads_are_zero) return CorrectedRows(step, bound, quad, channels, pixel, pixels, acc, rows);
   alignas(64) float resized[2][kQuad][kTilePixels];
   const float* residuals[2][kQuad];

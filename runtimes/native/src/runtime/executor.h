@@ -51,6 +51,16 @@ class Executor {
                 const float* const* made, float* const* temporary) const;
   void RunLink(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
                const float* const* source, float* const* rows) const;
+  void RunByteTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time);
+  void ProduceBytes(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                    int8_t* const* rows, StepTime* time);
+  void ByteBconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                     int8_t* const* rows, StepTime* time);
+  void RunByteSum(const Link& link, int quad, int channels, int pixel, int pixels, const int8_t* const* source,
+                  int8_t* const* rows) const;
+  void CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, uint16_t* acc, StepTime* time) const;
+  void SetSigns(const BoundStep& bound, const Link& link, int quad, int channels, int pixel, int pixels,
+                const float* const* rows, const int8_t* const* bytes) const;
   void LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void PoolRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
   void ResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, float* row) const;
@@ -68,6 +78,7 @@ class Executor {
 
   const Value& ValueOf(PlaneRef plane) const { return program_.values[static_cast<size_t>(plane.value)]; }
   const Geometry& GeometryOf(const Step& step) const { return program_.geometries[static_cast<size_t>(step.geometry)]; }
+  uint64_t ByteScaleTicks(const BoundStep& bound) const;
   float* FloatPlane(PlaneRef plane, int channel) const;
   uint8_t* SignPlane(PlaneRef plane, int quad) const;  // at its first pixel
   void ZeroMargins(PlaneRef plane, int quad, bool front, bool back) const;

@@ -35,16 +35,9 @@ void Executor::LoadRows(const Step& step, int quad, int channels, int pixel, int
                          static_cast<size_t>(quad * kQuad);
     float* targets[kQuad];
     for (int c = 0; c < channels; ++c) targets[c] = rows[c] + at;
-    if (step.tensor_is_int8) {
-      const auto* source = reinterpret_cast<const int8_t*>(data) + first;
-      for (int i = 0; i < count; ++i) {
-        for (int c = 0; c < channels; ++c) targets[c][i] = source[static_cast<size_t>(i) * step.channels + c];
-      }
-    } else {
-      // The kernel only reads from here.
-      auto* source = const_cast<float*>(reinterpret_cast<const float*>(data)) + first;
-      kernels_.rows_from_nhwc({targets, source, step.channels, channels, count});
-    }
+    // The kernel only reads from here.
+    auto* source = const_cast<float*>(reinterpret_cast<const float*>(data)) + first;
+    kernels_.rows_from_nhwc({targets, source, step.channels, channels, count});
   });
 }
 
@@ -54,24 +47,20 @@ void Executor::StoreRows(const Step& step, int pixel, int pixels) const {
   for (const Part& part : step.parts) {
     for (int first = 0; first < part.channels; first += kQuad) {
       const int channels = std::min(kQuad, part.channels - first);
-      float* planes[kQuad];
-      for (int c = 0; c < channels; ++c) planes[c] = FloatPlane(part.source, first + c) + pixel;
+      uint8_t* planes[kQuad];
+      for (int c = 0; c < channels; ++c) planes[c] = reinterpret_cast<uint8_t*>(FloatPlane(part.source, first + c));
       ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
         const size_t begin = (static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x)) *
                                  static_cast<size_t>(step.channels) +
                              static_cast<size_t>(part.first + first);
-        float* rows[kQuad];
-        for (int c = 0; c < channels; ++c) rows[c] = planes[c] + at;
         if (step.tensor_is_int8) {
-          auto* target = reinterpret_cast<int8_t*>(data) + begin;
-          for (int i = 0; i < count; ++i) {
-            for (int c = 0; c < channels; ++c) {
-              // Clamped already, but for NaN, which no integer stands for.
-              const float value = rows[c][i] >= -128.0f ? rows[c][i] : -128.0f;
-              target[static_cast<size_t>(i) * step.channels + c] = static_cast<int8_t>(value);
-            }
+          for (int c = 0; c < channels; ++c) {
+            uint8_t* target = data + begin + c;
+            for (int i = 0; i < count; ++i) target[static_cast<size_t>(i) * step.channels] = planes[c][pixel + at + i];
           }
         } else {
+          float* rows[kQuad];
+          for (int c = 0; c < channels; ++c) rows[c] = reinterpret_cast<float*>(planes[c]) + pixel + at;
           kernels_.nhwc_from_rows({rows, reinterpret_cast<float*>(data) + begin, step.channels, channels, count});
         }
       });

@@ -71,7 +71,7 @@ void NodeReader::ReadBinaryMaxPool() {
 
 // A constant is one value, or one a channel; what else may be broadcast is left to the runtime.
 void NodeReader::CheckChannels(const Tensor& activation, const Tensor& constant) {
-  const size_t count = constant.floats.size();
+  const size_t count = constant.count();
   if (count != 1 && count != static_cast<size_t>(activation.dims.back())) {
     Fail("constant " + constant.name + " is not one value a channel");
   }
@@ -83,6 +83,7 @@ void NodeReader::ReadArithmetic(Op op, bool has_activation) {
   if (has_activation && node_.builtin_data != nullptr) {
     SetActivation(Builtin<TfLiteArithmeticParams>()->activation);
   }
+  if (IsInt8(0) || IsInt8(1)) return ReadByteArithmetic();
   int constants = 0;
   for (int i = 0; i < 2 && ok(); ++i) {
     const TfLiteTensor* tensor = RuntimeTensor(InputAt(i));
@@ -100,13 +101,67 @@ void NodeReader::ReadArithmetic(Op op, bool has_activation) {
   Output({TensorType::kFloat});
 }
 
+bool NodeReader::IsInt8(int position) const {
+  const TfLiteTensor* tensor = RuntimeTensor(InputAt(position));
+  return tensor != nullptr && tensor->type == kTfLiteInt8;
+}
+
+// An int8 output is to have the scale and zero point of an input: the operator only moves or compares values.
+void NodeReader::SameScale(int tensor) {
+  if (!ok()) return;
+  const Tensor& from = graph_.tensors[static_cast<size_t>(tensor)];
+  const Tensor& to = graph_.tensors[static_cast<size_t>(result_.outputs[0])];
+  if (from.type != to.type) return Fail("its output has another type than its input");
+  if (from.type == TensorType::kInt8 && (from.scale != to.scale || from.zero_point != to.zero_point)) {
+    Fail("its output has another scale than its input");
+  }
+}
+
+// What TensorFlow Lite multiplies an int8 tensor's integers by; beyond these bounds its own arithmetic overflows.
+void NodeReader::CheckFactor(double factor, double most) {
+  if (!(factor > 0.0 && factor < most)) Fail("its scales are too far apart");
+}
+
+// ADD of two int8 tensors or of a constant, MUL by a constant.
+void NodeReader::ReadByteArithmetic() {
+  const Op op = result_.op;
+  int constant = -1;
+  for (int i = 0; i < 2 && ok(); ++i) {
+    const TfLiteTensor* tensor = RuntimeTensor(InputAt(i));
+    if (tensor != nullptr && IsConstant(*tensor)) {
+      if (constant >= 0) Fail("both of its inputs are constants");
+      Constant(i, kTfLiteInt8);
+      constant = i;
+    } else {
+      Activation4d(i, {TensorType::kInt8});
+    }
+  }
+  if (op != Op::kAdd && !(op == Op::kMul && constant >= 0)) Fail("it is none of those that are taken of int8");
+  Output({TensorType::kInt8});
+  if (!ok()) return;
+  const auto input = [&](int i) -> const Tensor& {
+    return graph_.tensors[static_cast<size_t>(result_.inputs[static_cast<size_t>(i)])];
+  };
+  if (constant < 0 && input(0).dims != input(1).dims) Fail("its inputs differ in size");
+  if (constant >= 0) CheckChannels(input(1 - constant), input(constant));
+  const double output = graph_.tensors[static_cast<size_t>(result_.outputs[0])].scale;
+  const double a = input(0).scale, b = input(1).scale;
+  if (op == Op::kMul) return CheckFactor(a * b / output, 1 << 14);
+  CheckFactor(2 * std::max(a, b) / output / (1 << 20), 1.0);
+}
+
 void NodeReader::ReadPrelu() {
   result_.op = Op::kPrelu;
-  const int input = Activation4d(0, {TensorType::kFloat});
-  const int slopes = ConstantFloats(1, 0);
+  const bool bytes = IsInt8(0);
+  const int input = Activation4d(0, {bytes ? TensorType::kInt8 : TensorType::kFloat});
+  const int slopes = bytes ? Constant(1, kTfLiteInt8) : ConstantFloats(1, 0);
   if (!ok()) return;
   CheckChannels(graph_.tensors[static_cast<size_t>(input)], graph_.tensors[static_cast<size_t>(slopes)]);
-  Output({TensorType::kFloat});
+  const int output = Output({bytes ? TensorType::kInt8 : TensorType::kFloat});
+  if (!ok() || !bytes) return;
+  const auto scale = [&](int tensor) -> double { return graph_.tensors[static_cast<size_t>(tensor)].scale; };
+  CheckFactor(scale(input) / scale(output), 1 << 14);
+  CheckFactor(scale(input) * scale(slopes) / scale(output), 1 << 14);
 }
 
 void NodeReader::ReadConcat() {
@@ -116,8 +171,10 @@ void NodeReader::ReadConcat() {
   if (params->axis != 3 && params->axis != -1) Fail("it does not join channels");
   SetActivation(params->activation);
   if (InputCount() < 1) Fail("it has no inputs");
-  for (int i = 0; i < InputCount() && ok(); ++i) Activation4d(i, {TensorType::kFloat});
-  Output({TensorType::kFloat});
+  for (int i = 0; i < InputCount() && ok(); ++i) Activation4d(i, {TensorType::kFloat, TensorType::kInt8});
+  Output({TensorType::kFloat, TensorType::kInt8});
+  for (size_t i = 0; i < result_.inputs.size() && ok(); ++i) SameScale(result_.inputs[i]);
+  if (ok() && IsInt8(0) && result_.activation != Activation::kNone) Fail("it has an activation that is not supported");
 }
 
 // Only channels are sliced: every other axis is taken whole. -1 as the end stands for the last channel.
@@ -145,7 +202,7 @@ void NodeReader::SliceChannels(int tensor, const std::vector<int32_t>& begin, co
 void NodeReader::ReadStridedSlice() {
   result_.op = Op::kSlice;
   const auto* params = Builtin<TfLiteStridedSliceParams>();
-  const int input = Activation4d(0, {TensorType::kFloat});
+  const int input = Activation4d(0, {TensorType::kFloat, TensorType::kInt8});
   const int begin = ConstantInts(1, 4), end = ConstantInts(2, 4), strides = ConstantInts(3, 4);
   if (!ok()) return;
   if (params->ellipsis_mask != 0 || params->new_axis_mask != 0 || params->shrink_axis_mask != 0 || params->offset) {
@@ -157,12 +214,13 @@ void NodeReader::ReadStridedSlice() {
   const std::vector<int32_t> from = graph_.tensors[static_cast<size_t>(begin)].ints;
   const std::vector<int32_t> to = graph_.tensors[static_cast<size_t>(end)].ints;
   SliceChannels(input, from, to, params->begin_mask, params->end_mask);
-  Output({TensorType::kFloat});
+  Output({TensorType::kFloat, TensorType::kInt8});
+  SameScale(input);
 }
 
 void NodeReader::ReadSlice() {
   result_.op = Op::kSlice;
-  const int input = Activation4d(0, {TensorType::kFloat});
+  const int input = Activation4d(0, {TensorType::kFloat, TensorType::kInt8});
   const int begin = ConstantInts(1, 4), size = ConstantInts(2, 4);
   if (!ok()) return;
   const std::vector<int32_t> from = graph_.tensors[static_cast<size_t>(begin)].ints;
@@ -177,7 +235,8 @@ void NodeReader::ReadSlice() {
     to[i] += from[i];
   }
   SliceChannels(input, from, to, 0, end_mask);
-  Output({TensorType::kFloat});
+  Output({TensorType::kFloat, TensorType::kInt8});
+  SameScale(input);
 }
 
 void NodeReader::ReadPool(Op op) {
@@ -193,8 +252,9 @@ void NodeReader::ReadPool(Op op) {
   if (!window.same && params->padding != kTfLitePaddingValid) Fail("its padding is unknown");
   SetActivation(params->activation);
   CheckWindow();
-  Activation4d(0, {TensorType::kFloat});
-  Output({TensorType::kFloat});
+  const int input = Activation4d(0, {TensorType::kFloat, TensorType::kInt8});
+  Output({TensorType::kFloat, TensorType::kInt8});
+  SameScale(input);
 }
 
 void NodeReader::ReadMean() {
@@ -213,7 +273,7 @@ void NodeReader::ReadMean() {
 void NodeReader::ReadResize() {
   result_.op = Op::kResizeNearest;
   const auto* params = Builtin<TfLiteResizeNearestNeighborParams>();
-  Activation4d(0, {TensorType::kFloat});
+  const int input = Activation4d(0, {TensorType::kFloat, TensorType::kInt8});
   const int size = ConstantInts(1, 2);
   if (!ok()) return;
   result_.align_corners = params->align_corners;
@@ -222,7 +282,8 @@ void NodeReader::ReadResize() {
     if (each < 1 || each > kMaxDimension) return Fail("its size is out of range");
   }
   result_.inputs.push_back(size);
-  Output({TensorType::kFloat});
+  Output({TensorType::kFloat, TensorType::kInt8});
+  SameScale(input);
 }
 
 std::string NodeReader::Run() {

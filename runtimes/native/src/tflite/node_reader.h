@@ -42,6 +42,7 @@ class NodeReader {
   }
   // The graph's tensor for an input; rank 4 and not constant.
   int Activation4d(int position, std::initializer_list<TensorType> types);
+  int Constant(int position, TfLiteType type);
   int ConstantFloats(int position, size_t count);  // count 0: any number
   int ConstantInts(int position, size_t count);
   int Output(std::initializer_list<TensorType> types, bool flat_too = false);
@@ -61,7 +62,11 @@ class NodeReader {
   void ReadFloatFilter();
   void ReadBinaryMaxPool();
   void ReadArithmetic(Op op, bool has_activation);
+  void ReadByteArithmetic();
+  void CheckFactor(double factor, double most);
   void ReadPrelu();
+  bool IsInt8(int position) const;
+  void SameScale(int tensor);
   void ReadConcat();
   void ReadStridedSlice();
   void ReadSlice();

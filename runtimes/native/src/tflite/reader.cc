@@ -50,6 +50,14 @@ int NodeReader::Intern(int index, const TfLiteTensor& tensor) {
   if (!ReadDims(tensor, &made.dims)) Fail("tensor " + made.name + " has no usable shape");
   if (made.type == TensorType::kInt8 && !(made.scale > 0.0f)) Fail("tensor " + made.name + " has no scale");
   made.constant = IsConstant(tensor);
+  if (made.constant && ok() && made.type == TensorType::kInt8) {
+    if (tensor.bytes != Count(made.dims)) {
+      Fail("constant " + made.name + " holds " + std::to_string(tensor.bytes) + " bytes, not those of its shape");
+    } else {
+      const auto* data = static_cast<const int8_t*>(tensor.data);
+      made.bytes.assign(data, data + tensor.bytes);
+    }
+  }
   if (made.constant && ok() && made.type != TensorType::kInt8) {
     const size_t count = Count(made.dims);
     if (tensor.bytes != 4 * count) {
@@ -85,18 +93,26 @@ int NodeReader::Activation4d(int position, std::initializer_list<TensorType> typ
 }
 
 int NodeReader::ConstantFloats(int position, size_t count) {
+  const int id = Constant(position, kTfLiteFloat32);
+  if (id < 0) return -1;
+  const Tensor& made = graph_.tensors[static_cast<size_t>(id)];
+  if (count != 0 && made.floats.size() != count) Fail("constant " + made.name + " is not one value a channel");
+  return id;
+}
+
+// Along the channels alone: every dimension but the last is 1.
+int NodeReader::Constant(int position, TfLiteType type) {
   const TfLiteTensor* tensor = RuntimeTensor(InputAt(position));
-  const bool usable = tensor != nullptr && IsConstant(*tensor) && tensor->type == kTfLiteFloat32;
+  const bool usable = tensor != nullptr && IsConstant(*tensor) && tensor->type == type;
   const int id = usable && ok() ? Intern(InputAt(position), *tensor) : -1;
   if (id < 0) {
-    Fail("input " + std::to_string(position) + " is not a float constant");
+    Fail("input " + std::to_string(position) + " is not a constant of " +
+         (type == kTfLiteFloat32 ? "floats" : "bytes"));
     return -1;
   }
-  // Along the channels alone: every dimension but the last is 1.
   const Tensor& made = graph_.tensors[static_cast<size_t>(id)];
   const size_t last = made.dims.empty() ? 1 : static_cast<size_t>(made.dims.back());
-  if (made.floats.size() != last) Fail("constant " + made.name + " does not lie along the channels");
-  if (count != 0 && made.floats.size() != count) Fail("constant " + made.name + " is not one value a channel");
+  if (made.count() != last) Fail("constant " + made.name + " does not lie along the channels");
   result_.inputs.push_back(id);
   return id;
 }

@@ -1,0 +1,162 @@
+// int8 tensors: whatever one byte is made of is a table a channel, and a sum is TensorFlow Lite's.
+#include <cmath>
+
+#include "compiler/lowering.h"
+
+namespace bihrnet {
+namespace {
+
+constexpr float kBeyondInt8 = 1e6f;  // a step of an int8 tensor that saturates wherever it starts
+constexpr int kAdditionShift = 20;   // TensorFlow Lite, add.cc: bits that operands gain before they are scaled
+
+int8_t Saturated(int64_t x, const std::pair<int32_t, int32_t>& range) {
+  return static_cast<int8_t>(std::clamp<int64_t>(x, range.first, range.second));
+}
+
+}  // namespace
+
+// TensorFlow Lite, CalculateActivationRangeQuantized.
+std::pair<int32_t, int32_t> ByteRange(const Tensor& tensor, Activation activation) {
+  const auto byte = [&](float real) {
+    const float steps = std::clamp(std::round(real / tensor.scale), -kBeyondInt8, kBeyondInt8);
+    return std::clamp(tensor.zero_point + static_cast<int32_t>(steps), -128, 127);
+  };
+  switch (activation) {
+    case Activation::kRelu:
+      return {byte(0.0f), 127};
+    case Activation::kRelu6:
+      return {byte(0.0f), byte(6.0f)};
+    case Activation::kReluN1To1:
+      return {byte(-1.0f), byte(1.0f)};
+    case Activation::kNone:
+      break;
+  }
+  return {-128, 127};
+}
+
+// The function of one byte that a node is: of LceDequantize, where the bytes are +1 and -1, too.
+std::vector<int8_t> Lowering::MapOf(const Node& node) const {
+  const Tensor& output = TensorOf(node.outputs[0]);
+  const auto channels = static_cast<size_t>(ShapeOf(node.outputs[0]).channels);
+  const std::pair<int32_t, int32_t> range = ByteRange(output, node.activation);
+  std::vector<int8_t> map(256 * channels);
+  const auto fill = [&](const auto& f) {
+    for (size_t c = 0; c < channels; ++c) {
+      for (int x = -128; x < 128; ++x) map[256 * c + static_cast<size_t>(x + 128)] = Saturated(f(x, c), range);
+    }
+  };
+  if (node.op == Op::kDequantize) {
+    const auto one = static_cast<int>(std::floor(std::min(1.0f / output.scale + 0.5f, kBeyondInt8)));
+    fill([&](int x, size_t) { return x * one + output.zero_point; });
+    return map;
+  }
+  const size_t constant = TensorOf(node.inputs[0]).constant ? 0 : 1;
+  const Tensor& input = TensorOf(node.inputs[1 - constant]);
+  const Tensor& operand = TensorOf(node.inputs[constant]);
+  const auto value = [&](size_t channel) {
+    return operand.bytes[operand.bytes.size() == 1 ? 0 : channel] - operand.zero_point;
+  };
+  if (node.op == Op::kAdd) {
+    const ByteAddition sum = AdditionOf(node);
+    fill([&](int x, size_t c) {
+      const auto& scaled = sum.scaled;
+      const int32_t raw = scaled[1 - constant][static_cast<size_t>(x + 128)] +
+                          scaled[constant][static_cast<size_t>(value(c) + operand.zero_point + 128)];
+      return Multiply(raw, sum.multiplier) + sum.zero_point;
+    });
+    return map;
+  }
+  // TensorFlow Lite divides and multiplies these in float32.
+  const Multiplier product = QuantizeMultiplier(input.scale * operand.scale / output.scale);
+  const Multiplier same = QuantizeMultiplier(input.scale / output.scale);
+  fill([&](int x, size_t c) {
+    const int from = x - input.zero_point;
+    const bool kept = node.op == Op::kPrelu && from >= 0;
+    return (kept ? Multiply(from, same) : Multiply(from * value(c), product)) + output.zero_point;
+  });
+  return map;
+}
+
+// A tensor's bytes through a map, or, without one, as they are.
+void Lowering::MapBytes(int tensor, std::vector<int8_t> map) {
+  const Shape& shape = ShapeOf(tensor);
+  if (map.empty()) {
+    for (int c = 0; c < shape.channels; ++c) {
+      for (int x = -128; x < 128; ++x) map.push_back(static_cast<int8_t>(x));
+    }
+  }
+  const int value = AddValue(Element::kBytes, shape.channels, GeometryOf(shape));
+  int first = 0;
+  for (const Segment& segment : PlacedOf(tensor).segments) {
+    RangeOp& range = AddOp(StepKind::kRead, value, first, segment.channels);
+    range.inputs = {segment.from};
+    range.map.assign(map.begin() + 256 * ptrdiff_t{first}, map.begin() + 256 * ptrdiff_t{first + segment.channels});
+    first += segment.channels;
+  }
+  PlacedOf(tensor).segments = {{{value, 0}, shape.channels}};
+}
+
+// TensorFlow Lite, add.cc.
+ByteAddition Lowering::AdditionOf(const Node& node) const {
+  const Tensor& output = TensorOf(node.outputs[0]);
+  const Tensor* operands[2] = {&TensorOf(node.inputs[0]), &TensorOf(node.inputs[1])};
+  ByteAddition sum;
+  std::tie(sum.low, sum.high) = ByteRange(output, node.activation);
+  sum.zero_point = output.zero_point;
+  const double twice = 2 * std::max(operands[0]->scale, operands[1]->scale);
+  sum.multiplier = QuantizeMultiplier(twice / ((1 << kAdditionShift) * output.scale));
+  sum.plain = sum.low == -128 && sum.high == 127 && output.zero_point == 0;
+  for (size_t i = 0; i < 2; ++i) {
+    const Multiplier multiplier = QuantizeMultiplier(operands[i]->scale / twice);
+    for (int x = -128; x < 128; ++x) {
+      sum.scaled[i].push_back(Multiply((x - operands[i]->zero_point) * (1 << kAdditionShift), multiplier));
+    }
+    sum.plain = sum.plain && operands[i]->scale == output.scale && operands[i]->zero_point == 0;
+  }
+  return sum;
+}
+
+void Lowering::LowerByteAddition(const Node& node) {
+  const Shape& shape = ShapeOf(node.outputs[0]);
+  const int addition = static_cast<int>(out_.program.additions.size());
+  out_.program.additions.push_back(AdditionOf(node));
+  const int value = AddValue(Element::kBytes, shape.channels, GeometryOf(shape));
+  ForEachShared(PlacedOf(node.inputs[0]).segments, PlacedOf(node.inputs[1]).segments,
+                [&](int first, int channels, PlaneRef a, PlaneRef b) {
+                  RangeOp& range = AddOp(StepKind::kRead, value, first, channels);
+                  range.inputs = {a, b};
+                  range.addition = addition;
+                });
+  PlacedOf(node.outputs[0]).segments = {{{value, 0}, shape.channels}};
+}
+
+void Lowering::LowerBytes(const Node& node) {
+  const int output = node.outputs[0];
+  const bool first_constant = TensorOf(node.inputs[0]).constant;
+  if (!first_constant && !TensorOf(node.inputs[1]).constant) return LowerByteAddition(node);
+  const int input = node.inputs[first_constant ? 1 : 0];
+  PlacedOf(output).segments = PlacedOf(input).segments;
+  std::vector<int8_t> map = MapOf(node);
+  bool falls = false;
+  for (size_t i = 1; i < map.size(); ++i) falls = falls || (i % 256 != 0 && map[i] < map[i - 1]);
+  if (OnlySignsRead(output) && !falls) {
+    PlacedOf(output).map = std::move(map);
+  } else {
+    MapBytes(output, std::move(map));
+  }
+}
+
+// A byte is negative where what the map makes of it is below the zero point; the map does not fall.
+void Lowering::ByteThresholds(const std::vector<int8_t>& map, int32_t zero_point, RangeOp* range) const {
+  for (int c = 0; c < range->channels; ++c) {
+    int threshold = -128;
+    const auto negative = [&](int x) {
+      return (map.empty() ? x : map[256 * static_cast<size_t>(c) + static_cast<size_t>(x + 128)]) < zero_point;
+    };
+    while (threshold < 128 && negative(threshold)) ++threshold;
+    range->always.push_back(threshold == 128 ? 1 : 0);
+    range->thresholds.push_back(static_cast<int8_t>(std::min(threshold, 127)));
+  }
+}
+
+}  // namespace bihrnet

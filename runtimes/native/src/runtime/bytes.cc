@@ -1,0 +1,164 @@
+// The executor's work on planes of bytes.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "runtime/executor.h"
+#include "runtime/image_rows.h"
+
+namespace bihrnet {
+namespace {
+
+// TensorFlow Lite, integer_ops/pooling.h: a mean's ties go away from zero.
+int8_t PoolBytes(const Pool& pool, const Geometry& source, const int8_t* plane, int y, int x) {
+  const int top = y * pool.stride_height - pool.pad_top;
+  const int left = x * pool.stride_width - pool.pad_left;
+  const int y1 = std::min(top + pool.height, source.height);
+  const int x1 = std::min(left + pool.width, source.width);
+  const int y0 = std::max(top, 0), x0 = std::max(left, 0);
+  int sum = 0, largest = -128;
+  for (int sy = y0; sy < y1; ++sy) {
+    for (int sx = x0; sx < x1; ++sx) {
+      const int value = plane[sy * source.pitch + sx];
+      sum += value;
+      largest = std::max(largest, value);
+    }
+  }
+  const int count = (y1 - y0) * (x1 - x0);
+  const int mean = (sum > 0 ? sum + count / 2 : sum - count / 2) / count;
+  return static_cast<int8_t>(std::clamp(pool.average ? mean : largest, pool.low, pool.high));
+}
+
+}  // namespace
+
+void Executor::RunByteTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time) {
+  alignas(64) int8_t scratch[kQuad][kTilePixels];
+  int8_t* rows[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
+  const int first = quad * kQuad;
+  const int channels = std::min(kQuad, bound.channels - first);
+  if (bound.kind == StepKind::kRead) {
+    ByteRowsOf(bound.source.planes, first, pixel, rows);
+  } else {
+    if (bound.target.first != nullptr) ByteRowsOf(bound.target, first, pixel, rows);
+    ProduceBytes(step, bound, quad, channels, pixel, pixels, rows, time);
+  }
+  const int8_t* current[kQuad] = {};
+  std::copy_n(rows, kQuad, current);
+  for (const Link *next = bound.links, *end = next + bound.link_count; next != end; ++next) {
+    const Link& link = *next;
+    if (link.kind == Link::Kind::kSign) {
+      SetSigns(bound, link, quad, channels, pixel, pixels, nullptr, current);
+      continue;
+    }
+    if (link.target.first != nullptr) {
+      ByteRowsOf(link.target, first, pixel, rows);
+    } else {
+      for (int c = 0; c < kQuad; ++c) rows[c] = scratch[c];
+    }
+    if (link.kind == Link::Kind::kByteSum) {
+      RunByteSum(link, quad, channels, pixel, pixels, current, rows);
+    } else {
+      for (int c = 0; c < channels; ++c) {
+        const int8_t* map = link.map + 256 * static_cast<size_t>(first + c) + 128;
+        for (int p = 0; p < pixels; ++p) rows[c][p] = map[current[c][p]];
+      }
+    }
+    std::copy_n(rows, kQuad, current);
+  }
+}
+
+void Executor::RunByteSum(const Link& link, int quad, int channels, int pixel, int pixels, const int8_t* const* source,
+                          int8_t* const* rows) const {
+  const int8_t* operands[kQuad];
+  ByteRowsOf(link.operands[0].planes, quad * kQuad, pixel, operands);
+  const ByteAddition& sum = *link.addition;
+  if (sum.plain) return kernels_.byte_sum({rows, source, operands, channels, pixels});
+  const int32_t* own = sum.scaled[link.carries_second ? 1 : 0].data() + 128;
+  const int32_t* other = sum.scaled[link.carries_second ? 0 : 1].data() + 128;
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      const int32_t raw = own[source[c][p]] + other[operands[c][p]];
+      rows[c][p] = static_cast<int8_t>(std::clamp(Multiply(raw, sum.multiplier) + sum.zero_point, sum.low, sum.high));
+    }
+  }
+}
+
+void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                            int8_t* const* rows, StepTime* time) {
+  const Geometry& geometry = GeometryOf(step);
+  const auto first = static_cast<size_t>(quad * kQuad);
+  switch (bound.kind) {
+    case StepKind::kLoad: {
+      const auto* data = reinterpret_cast<const int8_t*>(inputs_[static_cast<size_t>(step.tensor)]) + first;
+      const auto stride = static_cast<size_t>(step.channels);
+      return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+        const size_t begin = static_cast<size_t>(y) * static_cast<size_t>(geometry.width) + static_cast<size_t>(x);
+        for (int c = 0; c < channels; ++c) {
+          for (int i = 0; i < count; ++i) rows[c][at + i] = data[(begin + static_cast<size_t>(i)) * stride + c];
+        }
+      });
+    }
+    case StepKind::kPool: {
+      const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+      return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+        for (int c = 0; c < channels; ++c) {
+          const int8_t* plane = bound.source.planes.ByteRow(quad * kQuad + c);
+          for (int i = 0; i < count; ++i) rows[c][at + i] = PoolBytes(step.pool, source, plane, y, x + i);
+        }
+      });
+    }
+    case StepKind::kResize: {
+      const Resize& resize = step.resize;
+      return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+        const ptrdiff_t from = ptrdiff_t{resize.row[static_cast<size_t>(y)]} * bound.source.pitch;
+        for (int c = 0; c < channels; ++c) {
+          const int8_t* row = bound.source.planes.ByteRow(quad * kQuad + c) + from;
+          for (int i = 0; i < count; ++i) rows[c][at + i] = row[resize.column[static_cast<size_t>(x + i)]];
+        }
+      });
+    }
+    case StepKind::kDequantize: {
+      const uint8_t* signs = SignPlane(step.source, quad) + pixel;
+      for (int c = 0; c < channels; ++c) {
+        for (int i = 0; i < pixels; ++i) rows[c][i] = (signs[i] >> c & 1) != 0 ? -1 : 1;
+      }
+      return;
+    }
+    default:
+      return ByteBconvRows(step, bound, quad, channels, pixel, pixels, rows, time);
+  }
+}
+
+void Executor::ByteBconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                             int8_t* const* rows, StepTime* time) {
+  alignas(64) uint16_t acc[kQuad * kTilePixels];
+  CountSigns(bound, quad, pixel, pixels, acc, time);
+  if (bound.pads_are_zero) {
+    alignas(64) float scratch[kQuad][kTilePixels] = {};
+    float* const real[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
+    CorrectedRows(step, bound, quad, channels, pixel, pixels, acc, real);
+    for (int c = 0; c < channels; ++c) {
+      for (int p = 0; p < pixels; ++p) {
+        const float y = std::round(real[c][p]);
+        rows[c][p] = static_cast<int8_t>(y >= 127.0f ? 127.0f : y >= -128.0f ? y : -128.0f);  // NaN, too
+      }
+    }
+    return;
+  }
+  const int8_t* residuals[2][kQuad];
+  ByteEpilogue epilogue = {};
+  epilogue.acc = acc;
+  epilogue.rows = rows;
+  epilogue.curves = bound.curves + quad * kQuad;
+  for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
+    ByteRowsOf(bound.residuals[i].planes, quad * kQuad, pixel, residuals[i]);
+    (i == 0 ? epilogue.residual : epilogue.second_residual) = residuals[i];
+  }
+  epilogue.clamp_min = bound.clamp_min;
+  epilogue.clamp_max = bound.clamp_max;
+  epilogue.channels = channels;
+  epilogue.pixels = pixels;
+  kernels_.byte_epilogue(epilogue);
+}
+
+}  // namespace bihrnet
