@@ -100,4 +100,6 @@ void TestRepeats(const Kernels& set);
 
 void TestConvs(const Kernels& set);  // kernels_conv_test.cc
 
+void TestBytes(const Kernels& set);  // bytes_test.cc
+
 }  // namespace bihrnet

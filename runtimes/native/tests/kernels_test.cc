@@ -311,7 +311,8 @@ int main() {
                 {"every second", TestEverySecond},
                 {"sums", TestSums},
                 {"repeats", TestRepeats},
-                {"conv", TestConvs}};
+                {"conv", TestConvs},
+                {"bytes", TestBytes}};
   for (const Kernels* set : {ScalarKernels(), Avx2Kernels(), NeonKernels()}) {
     if (set == nullptr) continue;
     for (const auto& test : kTests) {

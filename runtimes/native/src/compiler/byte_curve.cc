@@ -25,9 +25,40 @@ int RoundAway(float y) {
 
 int RoundEven(float y) { return Clamped(static_cast<int>(std::nearbyint(std::clamp(y, -200.0f, 200.0f)))); }
 
-int Sloped(const ByteCurve& curve, int x) {
-  const int scaled = (x * 256 * curve.slope + (1 << 14)) >> 15;
-  return std::max(x, Clamped((scaled + curve.round) >> 8));
+// (x * slope / 128 + round) >> 8, or x where that is more and `or_x`.
+struct Slope {
+  int16_t slope = 0;
+  int16_t round = 0;
+  bool or_x = false;
+
+  int operator()(int x) const {
+    const int scaled = (x * 256 * slope + (1 << 14)) >> 15;
+    const int y = Clamped((scaled + round) >> 8);
+    return or_x ? std::max(x, y) : y;
+  }
+};
+
+// A slope that gives map[x + 128] for every x that occurs.
+bool FindSlope(const int8_t* map, const bool* occurs, bool or_x, Slope* found) {
+  found->or_x = or_x;
+  for (const int round : {128, 127, 124, 132, 116, 140, 104, 152}) {
+    // x * slope / 128 + round lies from 256 * map(x) to 256 * (map(x) + 1).
+    double low = 0.0, high = 32767.0;
+    for (int x = -128; x < (or_x ? 0 : 128); ++x) {
+      if (!occurs[x + 128] || x == 0) continue;
+      const double y = map[x + 128];
+      const double one = 128.0 * (256.0 * y - round) / x, other = 128.0 * (256.0 * (y + 1) - round) / x;
+      low = std::max(low, std::min(one, other));
+      high = std::min(high, std::max(one, other));
+    }
+    if (low > high) continue;
+    found->round = static_cast<int16_t>(round);
+    found->slope = static_cast<int16_t>((low + high) / 2);
+    bool same = true;
+    for (int x = -128; x < 128 && same; ++x) same = !occurs[x + 128] || (*found)(x) == map[x + 128];
+    if (same) return true;
+  }
+  return false;
 }
 
 // One channel's bytes by accumulator, and which bytes occur.
@@ -43,7 +74,7 @@ class Channel {
 
   // Whether a curve of the kernels gives all of them, and `map` (null: as they are) of them.
   bool Find(const int8_t* map, ByteCurve* curve) {
-    if (!FindLine() || (map != nullptr && !FindSlope(map))) return false;
+    if (!FindLine() || (map != nullptr && !FindMap(map))) return false;
     *curve = curve_;
     return true;
   }
@@ -73,31 +104,16 @@ class Channel {
     return false;
   }
 
-  bool Maps(const int8_t* map, bool sloped) const {
-    for (int x = -128; x < 128; ++x) {
-      if (occurs_[x + 128] && map[x + 128] != (sloped ? Sloped(curve_, x) : x)) return false;
-    }
-    return true;
-  }
-
-  bool FindSlope(const int8_t* map) {
-    if (Maps(map, false)) return true;
+  bool FindMap(const int8_t* map) {
+    bool same = true;
+    for (int x = -128; x < 128; ++x) same = same && (!occurs_[x + 128] || map[x + 128] == x);
+    if (same) return true;
+    Slope slope;
+    if (!FindSlope(map, occurs_, true, &slope)) return false;
     curve_.has_slope = true;
-    for (const int round : {128, 124, 132, 116, 140, 104, 152}) {
-      // x * slope / 128 + round lies from 256 * map(x) to 256 * (map(x) + 1).
-      double low = 0.0, high = 32767.0;
-      for (int x = -128; x < 0; ++x) {
-        if (!occurs_[x + 128]) continue;
-        const double y = map[x + 128];
-        low = std::max(low, 128.0 * (256.0 * (y + 1) - round) / x);
-        high = std::min(high, 128.0 * (256.0 * y - round) / x);
-      }
-      if (low > high) continue;
-      curve_.round = static_cast<int16_t>(round);
-      curve_.slope = static_cast<int16_t>((low + high) / 2);
-      if (Maps(map, true)) return true;
-    }
-    return false;
+    curve_.slope = slope.slope;
+    curve_.round = slope.round;
+    return true;
   }
 
   const Bconv& bconv_;
@@ -121,6 +137,22 @@ void SetByteCurves(Bconv* bconv, int channels, const std::vector<int8_t>& map) {
       bconv->tables.push_back(mapped != nullptr ? mapped[byte + 128] : static_cast<int8_t>(byte));
     }
   }
+}
+
+std::vector<ByteMap> ByteMapsOf(const std::vector<int8_t>& map) {
+  bool all[256];
+  std::fill_n(all, 256, true);
+  std::vector<ByteMap> maps(map.size() / 256);
+  for (size_t c = 0; c < maps.size(); ++c) {
+    const int8_t* table = map.data() + 256 * c;
+    Slope slope;
+    if (FindSlope(table, all, true, &slope) || FindSlope(table, all, false, &slope)) {
+      maps[c] = {slope.slope, slope.round, slope.or_x, nullptr};
+    } else {
+      maps[c].table = table;
+    }
+  }
+  return maps;
 }
 
 }  // namespace bihrnet

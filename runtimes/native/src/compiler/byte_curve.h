@@ -12,4 +12,7 @@ namespace bihrnet {
 // output, and then `map` of that, [channels][256] from -128 on, or nothing where it is empty.
 void SetByteCurves(Bconv* bconv, int channels, const std::vector<int8_t>& map);
 
+// What the kernels make of a map, [channels][256] from -128 on: its tables are pointed to where no slope gives them.
+std::vector<ByteMap> ByteMapsOf(const std::vector<int8_t>& map);
+
 }  // namespace bihrnet

@@ -1,6 +1,7 @@
 // int8 tensors: whatever one byte is made of is a table a channel, and a sum is TensorFlow Lite's.
 #include <cmath>
 
+#include "compiler/fixed_point.h"
 #include "compiler/lowering.h"
 
 namespace bihrnet {
@@ -12,6 +13,28 @@ constexpr int kAdditionShift = 20;   // TensorFlow Lite, add.cc: bits that opera
 int8_t Saturated(int64_t x, const std::pair<int32_t, int32_t>& range) {
   return static_cast<int8_t>(std::clamp<int64_t>(x, range.first, range.second));
 }
+
+// TensorFlow Lite, add.cc, before the sum is saturated.
+class Addition {
+ public:
+  Addition(const Tensor& a, const Tensor& b, const Tensor& sum)
+      : zero_points_{a.zero_point, b.zero_point, sum.zero_point} {
+    const double twice = 2 * std::max(a.scale, b.scale);
+    factors_[0] = QuantizeMultiplier(a.scale / twice);
+    factors_[1] = QuantizeMultiplier(b.scale / twice);
+    factors_[2] = QuantizeMultiplier(twice / ((1 << kAdditionShift) * sum.scale));
+  }
+
+  int32_t operator()(int a, int b) const {
+    const int32_t raw = Multiply((a - zero_points_[0]) * (1 << kAdditionShift), factors_[0]) +
+                        Multiply((b - zero_points_[1]) * (1 << kAdditionShift), factors_[1]);
+    return Multiply(raw, factors_[2]) + zero_points_[2];
+  }
+
+ private:
+  int32_t zero_points_[3];
+  Multiplier factors_[3];
+};
 
 }  // namespace
 
@@ -57,12 +80,10 @@ std::vector<int8_t> Lowering::MapOf(const Node& node) const {
     return operand.bytes[operand.bytes.size() == 1 ? 0 : channel] - operand.zero_point;
   };
   if (node.op == Op::kAdd) {
-    const ByteAddition sum = AdditionOf(node);
+    const Addition sum(TensorOf(node.inputs[0]), TensorOf(node.inputs[1]), output);
     fill([&](int x, size_t c) {
-      const auto& scaled = sum.scaled;
-      const int32_t raw = scaled[1 - constant][static_cast<size_t>(x + 128)] +
-                          scaled[constant][static_cast<size_t>(value(c) + operand.zero_point + 128)];
-      return Multiply(raw, sum.multiplier) + sum.zero_point;
+      const int y = value(c) + operand.zero_point;
+      return constant == 0 ? sum(y, x) : sum(x, y);
     });
     return map;
   }
@@ -96,36 +117,39 @@ void Lowering::MapBytes(int tensor, std::vector<int8_t> map) {
   PlacedOf(tensor).segments = {{{value, 0}, shape.channels}};
 }
 
-// TensorFlow Lite, add.cc.
-ByteAddition Lowering::AdditionOf(const Node& node) const {
-  const Tensor& output = TensorOf(node.outputs[0]);
-  const Tensor* operands[2] = {&TensorOf(node.inputs[0]), &TensorOf(node.inputs[1])};
-  ByteAddition sum;
-  std::tie(sum.low, sum.high) = ByteRange(output, node.activation);
-  sum.zero_point = output.zero_point;
-  const double twice = 2 * std::max(operands[0]->scale, operands[1]->scale);
-  sum.multiplier = QuantizeMultiplier(twice / ((1 << kAdditionShift) * output.scale));
-  sum.plain = sum.low == -128 && sum.high == 127 && output.zero_point == 0;
-  for (size_t i = 0; i < 2; ++i) {
-    const Multiplier multiplier = QuantizeMultiplier(operands[i]->scale / twice);
-    for (int x = -128; x < 128; ++x) {
-      sum.scaled[i].push_back(Multiply((x - operands[i]->zero_point) * (1 << kAdditionShift), multiplier));
-    }
-    sum.plain = sum.plain && operands[i]->scale == output.scale && operands[i]->zero_point == 0;
-  }
-  return sum;
-}
-
 void Lowering::LowerByteAddition(const Node& node) {
+  const Tensor& a = TensorOf(node.inputs[0]);
+  const Tensor& b = TensorOf(node.inputs[1]);
+  const Tensor& sum = TensorOf(node.outputs[0]);
+  const std::pair<int32_t, int32_t> range = ByteRange(sum, node.activation);
+  const std::vector<float> key = {a.scale,
+                                  b.scale,
+                                  sum.scale,
+                                  static_cast<float>(a.zero_point),
+                                  static_cast<float>(b.zero_point),
+                                  static_cast<float>(sum.zero_point),
+                                  static_cast<float>(range.first),
+                                  static_cast<float>(range.second)};
+  const auto [known, added] = additions_.try_emplace(key, static_cast<int>(out_.program.additions.size()));
+  if (added) {
+    ByteAddition addition;
+    addition.plain = a.scale == sum.scale && b.scale == sum.scale && a.zero_point + b.zero_point == sum.zero_point &&
+                     range.first == -128 && range.second == 127;
+    if (!addition.plain) {
+      const Addition add(a, b, sum);
+      for (int x = -128; x < 128; ++x) {
+        for (int y = -128; y < 128; ++y) addition.table.push_back(Saturated(add(x, y), range));
+      }
+    }
+    out_.program.additions.push_back(std::move(addition));
+  }
   const Shape& shape = ShapeOf(node.outputs[0]);
-  const int addition = static_cast<int>(out_.program.additions.size());
-  out_.program.additions.push_back(AdditionOf(node));
   const int value = AddValue(Element::kBytes, shape.channels, GeometryOf(shape));
   ForEachShared(PlacedOf(node.inputs[0]).segments, PlacedOf(node.inputs[1]).segments,
-                [&](int first, int channels, PlaneRef a, PlaneRef b) {
-                  RangeOp& range = AddOp(StepKind::kRead, value, first, channels);
-                  range.inputs = {a, b};
-                  range.addition = addition;
+                [&](int first, int channels, PlaneRef x, PlaneRef y) {
+                  RangeOp& op = AddOp(StepKind::kRead, value, first, channels);
+                  op.inputs = {x, y};
+                  op.addition = known->second;
                 });
   PlacedOf(node.outputs[0]).segments = {{{value, 0}, shape.channels}};
 }

@@ -111,7 +111,6 @@ class Lowering {
   void LowerBytes(const Node& node);
   void LowerByteAddition(const Node& node);
   std::vector<int8_t> MapOf(const Node& node) const;
-  ByteAddition AdditionOf(const Node& node) const;
   void MapBytes(int tensor, std::vector<int8_t> map);
   void ByteThresholds(const std::vector<int8_t>& map, int32_t zero_point, RangeOp* range) const;
   std::vector<Segment> Contiguous(int tensor, int alignment);
@@ -127,8 +126,9 @@ class Lowering {
   std::vector<Placed> placed_;
   std::vector<std::vector<int>> consumers_;  // nodes that read a tensor
   std::map<std::vector<int>, PlaneRef> regrids_;
-  std::map<int, ExactConv> exact_;  // by node
-  std::vector<bool> taken_along_;   // nodes that are part of such a convolution
+  std::map<std::vector<float>, int> additions_;  // by scales, zero points and range
+  std::map<int, ExactConv> exact_;               // by node
+  std::vector<bool> taken_along_;                // nodes that are part of such a convolution
   int node_ = -1;
   std::string error_;
 };

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "compiler/fixed_point.h"
 #include "kernels/kernels.h"
 
 namespace bihrnet {
@@ -144,15 +143,11 @@ struct Regrid {
   int stride_width = 1;
 };
 
-// The sum of two int8 tensors, or a number of them, in TensorFlow Lite's arithmetic.
+// The sum of two int8 tensors. TensorFlow Lite scales the operands, adds and scales the sum, each step rounded: what
+// comes of two bytes is looked up, but where nothing is rounded.
 struct ByteAddition {
-  bool plain = false;  // operands and sum have one scale, and zero points of 0: bytes are added and saturated
-  std::vector<int32_t>
-      scaled[2];          // [256], from -128 on: what TensorFlow Lite makes of the operands before it adds them
-  Multiplier multiplier;  // of their sum
-  int32_t zero_point = 0;
-  int32_t low = -128;
-  int32_t high = 127;
+  bool plain = false;         // operands and sum have one scale: bytes are added and saturated
+  std::vector<int8_t> table;  // [256][256] by the first operand, then the second, both from -128 on; empty where plain
 };
 
 struct Pool {
@@ -205,7 +200,8 @@ struct ChainOp {
   int resize = -1;               // of Program::resizes, where the operand is the plane resized
   std::vector<float> constants;  // [channels] the operand where there is no plane; the bias of kSign, may be empty
   // Of bytes: a function of them, or an addition of Program::additions; kSign has thresholds.
-  std::vector<int8_t> map;  // [channels][256], from -128 on
+  std::vector<int8_t> map;         // [channels][256], from -128 on
+  std::vector<ByteMap> byte_maps;  // [channels] the same for the kernels; `table` as in Bconv
   int addition = -1;
   bool carries_second = false;     // the rows are the addition's second operand
   std::vector<int8_t> thresholds;  // [channels]

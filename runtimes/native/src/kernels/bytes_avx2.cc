@@ -9,6 +9,24 @@ namespace {
 inline __m256i Load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
 inline void Store(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m256i*>(to), value); }
 
+inline __m256i Sloped(__m256i x, __m256i slope, __m256i round) {
+  const __m256i zero = _mm256_setzero_si256();
+  const __m256i a = _mm256_mulhrs_epi16(_mm256_unpacklo_epi8(zero, x), slope);
+  const __m256i b = _mm256_mulhrs_epi16(_mm256_unpackhi_epi8(zero, x), slope);
+  return _mm256_packs_epi16(_mm256_srai_epi16(_mm256_add_epi16(a, round), 8),
+                            _mm256_srai_epi16(_mm256_add_epi16(b, round), 8));
+}
+
+// Eight pixels of a halved row.
+inline void HalveEight(const int8_t* upper, const int8_t* lower, int8_t* to) {
+  const __m128i ones = _mm_set1_epi8(1);
+  const __m128i sum = _mm_add_epi16(_mm_maddubs_epi16(ones, _mm_loadu_si128(reinterpret_cast<const __m128i*>(upper))),
+                                    _mm_maddubs_epi16(ones, _mm_loadu_si128(reinterpret_cast<const __m128i*>(lower))));
+  const __m128i mean = _mm_srli_epi16(_mm_add_epi16(_mm_abs_epi16(sum), _mm_set1_epi16(2)), 2);
+  const __m128i bytes = _mm_sign_epi16(mean, sum);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packs_epi16(bytes, bytes));
+}
+
 // One instance a combination: what is not asked for costs nothing.
 template <bool kClamp, bool kSlope, int kResiduals>
 void Row(const ByteEpilogue& args, int c) {
@@ -34,14 +52,7 @@ void Row(const ByteEpilogue& args, int c) {
       y[i] = _mm256_cvtps_epi32(_mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(count), multiplier), bias));
     }
     __m256i x = _mm256_packs_epi16(_mm256_packs_epi32(y[0], y[1]), _mm256_packs_epi32(y[2], y[3]));
-    if (kSlope) {
-      const __m256i zero = _mm256_setzero_si256();
-      const __m256i a = _mm256_mulhrs_epi16(_mm256_unpacklo_epi8(zero, x), slope);
-      const __m256i b = _mm256_mulhrs_epi16(_mm256_unpackhi_epi8(zero, x), slope);
-      const __m256i scaled = _mm256_packs_epi16(_mm256_srai_epi16(_mm256_add_epi16(a, round), 8),
-                                                _mm256_srai_epi16(_mm256_add_epi16(b, round), 8));
-      x = _mm256_max_epi8(x, scaled);
-    }
+    if (kSlope) x = _mm256_max_epi8(x, Sloped(x, slope, round));
     x = _mm256_permutevar8x32_epi32(x, in_order);
     if (kResiduals > 0) x = _mm256_adds_epi8(x, Load(first + p));
     if (kResiduals > 1) x = _mm256_adds_epi8(x, Load(second + p));
@@ -97,6 +108,56 @@ void ByteSumOfAvx2(const ByteSum& args) {
       Store(args.rows[c] + p, _mm256_adds_epi8(Load(args.a[c] + p), Load(args.b[c] + p)));
     }
   }
+}
+
+void ByteMapAvx2(const ByteMapArgs& args) {
+  for (int c = 0; c < args.channels; ++c) {
+    const ByteMap& map = args.maps[c];
+    if (map.table != nullptr) {
+      ByteTableMap(args, c);
+      continue;
+    }
+    const __m256i slope = _mm256_set1_epi16(map.slope);
+    const __m256i round = _mm256_set1_epi16(map.round);
+    const __m256i least = _mm256_set1_epi8(-128);
+    for (int p = 0; p < args.pixels; p += kLanes) {
+      const __m256i x = Load(args.source[c] + p);
+      Store(args.rows[c] + p, _mm256_max_epi8(map.or_x ? x : least, Sloped(x, slope, round)));
+    }
+  }
+}
+
+void ByteHalveAvx2(const ByteHalve& args) {
+  const int8_t* upper = args.from;
+  int8_t* to = args.to;
+  for (int row = 0; row < args.rows; ++row, upper += 2 * ptrdiff_t{args.from_pitch}, to += args.to_pitch) {
+    const int8_t* lower = upper + args.from_pitch;
+    int i = 0;
+    for (; i + 8 <= args.pixels; i += 8) HalveEight(upper + 2 * i, lower + 2 * i, to + i);
+    if (i == args.pixels) continue;
+    if (args.pixels >= 8) {
+      // The last eight, some of them once more.
+      const int last = args.pixels - 8;
+      HalveEight(upper + 2 * last, lower + 2 * last, to + last);
+      continue;
+    }
+    for (; i < args.pixels; ++i) to[i] = HalfBytes(upper, lower, i);
+  }
+}
+
+void ByteRepeatAvx2(const ByteRepeat& args) {
+  if (args.factor != 2 && args.factor != 4 && args.factor != 8) return ByteRepeatScalar(args);
+  constexpr int kStep = 16;
+  const int shift = args.factor == 2 ? 1 : args.factor == 4 ? 2 : 3;
+  alignas(16) int8_t places[kStep];
+  for (int i = 0; i < kStep; ++i) places[i] = static_cast<int8_t>(i >> shift);
+  const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(places));
+  int i = 0;
+  for (; i + kStep <= args.pixels; i += kStep) {
+    const __m128i few = _mm_loadu_si128(reinterpret_cast<const __m128i*>(args.from + (i >> shift)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(args.to + i), _mm_shuffle_epi8(few, order));
+  }
+  for (; i < args.pixels; ++i) args.to[i] = args.from[i >> shift];
 }
 
 void ByteSignsAvx2(const ByteSigns& args) {

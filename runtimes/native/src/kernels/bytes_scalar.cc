@@ -17,6 +17,11 @@ int Nearest(float y) {
   return Saturate(static_cast<int>(__builtin_copysignf(shifted - kIntegers, y)));
 }
 
+int Sloped(int x, int16_t slope, int16_t round) {
+  const int scaled = (x * 256 * slope + (1 << 14)) >> 15;
+  return Saturate((scaled + round) >> 8);
+}
+
 }  // namespace
 
 void ByteEpilogueScalar(const ByteEpilogue& args) {
@@ -29,10 +34,7 @@ void ByteEpilogueScalar(const ByteEpilogue& args) {
     for (int p = 0; p < args.pixels; ++p) {
       const int32_t twice = std::max(std::min(2 * args.acc[c * kTilePixels + p], args.clamp_max), args.clamp_min);
       int x = Nearest(static_cast<float>(twice) * curve.multiplier + curve.bias);
-      if (curve.has_slope) {
-        const int scaled = (x * 256 * curve.slope + (1 << 14)) >> 15;
-        x = std::max(x, Saturate((scaled + curve.round) >> 8));
-      }
+      if (curve.has_slope) x = std::max(x, Sloped(x, curve.slope, curve.round));
       if (args.residual != nullptr) x = Saturate(x + args.residual[c][p]);
       if (args.second_residual != nullptr) x = Saturate(x + args.second_residual[c][p]);
       args.rows[c][p] = static_cast<int8_t>(x);
@@ -44,6 +46,34 @@ void ByteSumOfScalar(const ByteSum& args) {
   for (int c = 0; c < args.channels; ++c) {
     for (int p = 0; p < args.pixels; ++p) args.rows[c][p] = static_cast<int8_t>(Saturate(args.a[c][p] + args.b[c][p]));
   }
+}
+
+void ByteMapScalar(const ByteMapArgs& args) {
+  for (int c = 0; c < args.channels; ++c) {
+    const ByteMap& map = args.maps[c];
+    if (map.table != nullptr) {
+      ByteTableMap(args, c);
+      continue;
+    }
+    for (int p = 0; p < args.pixels; ++p) {
+      const int x = args.source[c][p];
+      const int y = Sloped(x, map.slope, map.round);
+      args.rows[c][p] = static_cast<int8_t>(map.or_x ? std::max(x, y) : y);
+    }
+  }
+}
+
+void ByteHalveScalar(const ByteHalve& args) {
+  for (int row = 0; row < args.rows; ++row) {
+    const int8_t* upper = args.from + ptrdiff_t{2} * row * args.from_pitch;
+    for (int i = 0; i < args.pixels; ++i) {
+      args.to[ptrdiff_t{row} * args.to_pitch + i] = HalfBytes(upper, upper + args.from_pitch, i);
+    }
+  }
+}
+
+void ByteRepeatScalar(const ByteRepeat& args) {
+  for (int i = 0; i < args.pixels; ++i) args.to[i] = args.from[i / args.factor];
 }
 
 void ByteSignsScalar(const ByteSigns& args) {

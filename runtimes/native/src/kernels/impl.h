@@ -21,7 +21,10 @@ namespace bihrnet {
   void FloatConv##Isa(const FloatConvRow&);     \
   void ByteEpilogue##Isa(const ByteEpilogue&);  \
   void ByteSumOf##Isa(const ByteSum&);          \
-  void ByteSigns##Isa(const ByteSigns&)
+  void ByteSigns##Isa(const ByteSigns&);        \
+  void ByteMap##Isa(const ByteMapArgs&);        \
+  void ByteHalve##Isa(const ByteHalve&);        \
+  void ByteRepeat##Isa(const ByteRepeat&)
 
 BIHRNET_DECLARE_KERNELS(Scalar);
 BIHRNET_DECLARE_KERNELS(Avx2);
@@ -53,6 +56,16 @@ inline void ForEachRow(const Repeat& args, F f) {
     const int end = args.width < args.pixels - at ? args.width : args.pixels - at;
     if (x < end) f(args.from + static_cast<ptrdiff_t>(args.rows[y]) * args.from_pitch, x, args.to + at + x, end - x);
   }
+}
+
+inline int8_t HalfBytes(const int8_t* upper, const int8_t* lower, int i) {
+  const int sum = upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1];
+  return static_cast<int8_t>((sum > 0 ? sum + 2 : sum - 2) / 4);
+}
+
+inline void ByteTableMap(const ByteMapArgs& args, int channel) {
+  const int8_t* table = args.maps[channel].table + 128;
+  for (int p = 0; p < args.pixels; ++p) args.rows[channel][p] = table[args.source[channel][p]];
 }
 
 // A row of a channel whose curve is a table.

@@ -206,10 +206,27 @@ struct Alternate {
 struct ByteCurve {
   float multiplier = 0.0f;
   float bias = 0.0f;
-  int16_t slope = 0;  // of 2^15
+  int16_t slope = 0;  // of 2^15; not negative
   int16_t round = 0;
   bool has_slope = false;
   const int8_t* table = nullptr;  // [accumulators]
+};
+
+// A function of a byte: y = (x * slope / 128, rounded half up, + round) >> 8, or max(x, y) where `or_x`; where `table`
+// is given, table[x + 128].
+struct ByteMap {
+  int16_t slope = 0;  // of 2^15; not negative
+  int16_t round = 0;
+  bool or_x = false;
+  const int8_t* table = nullptr;  // [256]
+};
+
+struct ByteMapArgs {
+  int8_t* const* rows;          // [channels]
+  const int8_t* const* source;  // [channels]; may equal rows
+  const ByteMap* maps;          // [channels]
+  int channels;                 // 1 .. kQuad
+  int pixels;                   // a multiple of kLanes, at most kTilePixels
 };
 
 // rows = curve(acc) + residual + second_residual, each addition saturated.
@@ -232,6 +249,25 @@ struct ByteSum {
   const int8_t* const* b;  // the same
   int channels;            // 1 .. kQuad
   int pixels;              // a multiple of kLanes, at most kTilePixels
+};
+
+// As Halve, of bytes: a mean's ties go away from zero.
+struct ByteHalve {
+  const int8_t* from;
+  int8_t* to;
+  int pixels;
+  int rows;
+  int from_pitch;
+  int to_pitch;
+};
+
+// Every pixel of a row `factor` times, from its first on: to[i] = from[i / factor]. As many as kLanes bytes are read
+// past the last one.
+struct ByteRepeat {
+  const int8_t* from;
+  int8_t* to;
+  int factor;
+  int pixels;  // any number
 };
 
 // nibbles[p] = mask[p] & (always | sum over c of (rows[c][p] < thresholds[c]) << c)
@@ -263,6 +299,9 @@ struct Kernels {
   void (*byte_epilogue)(const ByteEpilogue& args);
   void (*byte_sum)(const ByteSum& args);
   void (*byte_signs)(const ByteSigns& args);
+  void (*byte_map)(const ByteMapArgs& args);
+  void (*byte_halve)(const ByteHalve& args);
+  void (*byte_repeat)(const ByteRepeat& args);
 };
 
 // The sets that were built in; null where the library lacks one or this CPU cannot run it.

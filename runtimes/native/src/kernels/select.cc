@@ -6,10 +6,11 @@
 namespace bihrnet {
 
 const Kernels* ScalarKernels() {
-  static constexpr Kernels kSet = {
-      "scalar",           BconvScalar,     EpilogueScalar,     PointwiseScalar,  QuantizeScalar, RowsFromNhwcScalar,
-      NhwcFromRowsScalar, HalveRowsScalar, EverySecondScalar,  RepeatRowsScalar, SumOfScalar,    WordsFromNhwcScalar,
-      ConvScalar,         FloatConvScalar, ByteEpilogueScalar, ByteSumOfScalar,  ByteSignsScalar};
+  static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
+                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowsScalar,
+                                   EverySecondScalar, RepeatRowsScalar,   SumOfScalar,        WordsFromNhwcScalar,
+                                   ConvScalar,        FloatConvScalar,    ByteEpilogueScalar, ByteSumOfScalar,
+                                   ByteSignsScalar,   ByteMapScalar,      ByteHalveScalar,    ByteRepeatScalar};
   return &kSet;
 }
 
@@ -24,10 +25,11 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {
-      "neon",           BconvNeon,     EpilogueNeon,     PointwiseNeon,  QuantizeNeon, RowsFromNhwcNeon,
-      NhwcFromRowsNeon, HalveRowsNeon, EverySecondNeon,  RepeatRowsNeon, SumOfNeon,    WordsFromNhwcNeon,
-      ConvNeon,         FloatConvNeon, ByteEpilogueNeon, ByteSumOfNeon,  ByteSignsNeon};
+  static constexpr Kernels kSet = {"neon",          BconvNeon,        EpilogueNeon,     PointwiseNeon,
+                                   QuantizeNeon,    RowsFromNhwcNeon, NhwcFromRowsNeon, HalveRowsNeon,
+                                   EverySecondNeon, RepeatRowsNeon,   SumOfNeon,        WordsFromNhwcNeon,
+                                   ConvNeon,        FloatConvNeon,    ByteEpilogueNeon, ByteSumOfNeon,
+                                   ByteSignsNeon,   ByteMapNeon,      ByteHalveNeon,    ByteRepeatNeon};
   return &kSet;
 #else
   return nullptr;

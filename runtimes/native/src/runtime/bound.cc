@@ -1,5 +1,7 @@
 #include "runtime/bound.h"
 
+#include "compiler/byte_curve.h"
+
 namespace bihrnet {
 
 BoundProgram::BoundProgram(Program* program, uint8_t* arena) : program_(*program), arena_(arena) {
@@ -80,11 +82,12 @@ void BoundProgram::AppendPointwise(ChainOp* op, bool first) {
 }
 
 // Maps and thresholds stay with the program's steps.
-void BoundProgram::AppendByteOp(const ChainOp& op) {
+void BoundProgram::AppendByteOp(ChainOp& op) {
   Link link;
   link.kind = op.addition < 0 ? Link::Kind::kMap : Link::Kind::kByteSum;
   if (op.addition < 0) {
-    link.map = op.map.data();
+    op.byte_maps = ByteMapsOf(op.map);
+    link.maps = op.byte_maps.data();
   } else {
     link.addition = &program_.additions[static_cast<size_t>(op.addition)];
     link.carries_second = op.carries_second;

@@ -49,7 +49,7 @@ struct Link {
   const float* constants = nullptr;  // [channels] the operand where there are no planes, the factors of a sum, the bias
                                      // of signs
   // Of bytes, as ChainOp has them.
-  const int8_t* map = nullptr;
+  const ByteMap* maps = nullptr;
   const ByteAddition* addition = nullptr;
   bool carries_second = false;
   const int8_t* thresholds = nullptr;
@@ -101,7 +101,7 @@ class BoundProgram {
   const float* Take(std::vector<float>* values);
   void AppendSign(ChainOp* op);
   void AppendPointwise(ChainOp* op, bool first);
-  void AppendByteOp(const ChainOp& op);
+  void AppendByteOp(ChainOp& op);
 
   const Program& program_;
   uint8_t* arena_;

@@ -58,10 +58,7 @@ void Executor::RunByteTile(const Step& step, const BoundStep& bound, int quad, i
     if (link.kind == Link::Kind::kByteSum) {
       RunByteSum(link, quad, channels, pixel, pixels, current, rows);
     } else {
-      for (int c = 0; c < channels; ++c) {
-        const int8_t* map = link.map + 256 * static_cast<size_t>(first + c) + 128;
-        for (int p = 0; p < pixels; ++p) rows[c][p] = map[current[c][p]];
-      }
+      kernels_.byte_map({rows, current, link.maps + first, channels, pixels});
     }
     std::copy_n(rows, kQuad, current);
   }
@@ -73,13 +70,10 @@ void Executor::RunByteSum(const Link& link, int quad, int channels, int pixel, i
   ByteRowsOf(link.operands[0].planes, quad * kQuad, pixel, operands);
   const ByteAddition& sum = *link.addition;
   if (sum.plain) return kernels_.byte_sum({rows, source, operands, channels, pixels});
-  const int32_t* own = sum.scaled[link.carries_second ? 1 : 0].data() + 128;
-  const int32_t* other = sum.scaled[link.carries_second ? 0 : 1].data() + 128;
+  const int8_t* table = sum.table.data() + 256 * 128 + 128;
+  const ptrdiff_t own = link.carries_second ? 1 : 256, other = link.carries_second ? 256 : 1;
   for (int c = 0; c < channels; ++c) {
-    for (int p = 0; p < pixels; ++p) {
-      const int32_t raw = own[source[c][p]] + other[operands[c][p]];
-      rows[c][p] = static_cast<int8_t>(std::clamp(Multiply(raw, sum.multiplier) + sum.zero_point, sum.low, sum.high));
-    }
+    for (int p = 0; p < pixels; ++p) rows[c][p] = table[own * source[c][p] + other * operands[c][p]];
   }
 }
 
@@ -100,10 +94,20 @@ void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, 
     }
     case StepKind::kPool: {
       const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+      const Pool& pool = step.pool;
+      if (Halves(pool, source, geometry) && pool.low == -128 && pool.high == 127) {
+        return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
+          for (int c = 0; c < channels; ++c) {
+            const int8_t* plane = bound.source.planes.ByteRow(quad * kQuad + c);
+            kernels_.byte_halve({plane + ptrdiff_t{2} * y * source.pitch + 2 * x, rows[c] + at, count, 1, source.pitch,
+                                 geometry.pitch});
+          }
+        });
+      }
       return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
         for (int c = 0; c < channels; ++c) {
           const int8_t* plane = bound.source.planes.ByteRow(quad * kQuad + c);
-          for (int i = 0; i < count; ++i) rows[c][at + i] = PoolBytes(step.pool, source, plane, y, x + i);
+          for (int i = 0; i < count; ++i) rows[c][at + i] = PoolBytes(pool, source, plane, y, x + i);
         }
       });
     }
@@ -113,6 +117,10 @@ void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, 
         const ptrdiff_t from = ptrdiff_t{resize.row[static_cast<size_t>(y)]} * bound.source.pitch;
         for (int c = 0; c < channels; ++c) {
           const int8_t* row = bound.source.planes.ByteRow(quad * kQuad + c) + from;
+          if (resize.factor > 0 && x % resize.factor == 0) {
+            kernels_.byte_repeat({row + x / resize.factor, rows[c] + at, resize.factor, count});
+            continue;
+          }
           for (int i = 0; i < count; ++i) rows[c][at + i] = row[resize.column[static_cast<size_t>(x + i)]];
         }
       });

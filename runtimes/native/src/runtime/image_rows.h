@@ -20,4 +20,10 @@ void ForEachRun(const Geometry& geometry, int pixel, int pixels, F f) {
   }
 }
 
+// Whether every pixel is the mean of four.
+inline bool Halves(const Pool& pool, const Geometry& from, const Geometry& to) {
+  return pool.average && pool.height == 2 && pool.width == 2 && pool.stride_height == 2 && pool.stride_width == 2 &&
+         pool.pad_top == 0 && pool.pad_left == 0 && from.height == 2 * to.height && from.width == 2 * to.width;
+}
+
 }  // namespace bihrnet

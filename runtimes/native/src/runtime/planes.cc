@@ -111,9 +111,7 @@ void Executor::PoolRows(const Step& step, int quad, int channels, int pixel, int
   const Geometry& geometry = GeometryOf(step);
   const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
   const Pool& pool = step.pool;
-  const bool halves = pool.average && pool.height == 2 && pool.width == 2 && pool.stride_height == 2 &&
-                      pool.stride_width == 2 && pool.pad_top == 0 && pool.pad_left == 0 &&
-                      source.height == 2 * geometry.height && source.width == 2 * geometry.width;
+  const bool halves = Halves(pool, source, geometry);
   // Whole rows are one call.
   const int first = pixel / geometry.pitch;
   const int whole =

@@ -1,0 +1,217 @@
+// The kernels of int8 planes, against the formulas in kernels.h.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernel_rows.h"
+
+namespace bihrnet {
+namespace {
+
+int Saturated(int x) { return std::clamp(x, -128, 127); }
+
+// floor((x * slope / 128, rounded half up, + round) / 256)
+int Sloped(int x, int slope, int round) {
+  const double scaled = std::floor(x * (slope / 128.0) + 0.5);
+  return Saturated(static_cast<int>(std::floor((scaled + round) / 256)));
+}
+
+struct ByteRows {
+  ByteRows(int channels, int pixels) {
+    for (int c = 0; c < channels; ++c) {
+      values.emplace_back(pixels);
+      for (int p = 0; p < pixels; ++p) values.back()[p] = static_cast<int8_t>(Random(-128, 127));
+      pointers.push_back(values.back().get());
+    }
+  }
+  std::vector<Input<int8_t>> values;
+  std::vector<const int8_t*> pointers;
+};
+
+struct OutputBytes {
+  OutputBytes(int channels, int pixels) {
+    for (int c = 0; c < channels; ++c) {
+      values.emplace_back(pixels);
+      pointers.push_back(values.back().data());
+    }
+  }
+  void Fill(const ByteRows& from) {
+    for (size_t c = 0; c < values.size(); ++c) std::copy_n(from.pointers[c], values[c].size(), values[c].data());
+  }
+  bool GuardsHold() const {
+    return std::all_of(values.begin(), values.end(), [](const auto& row) { return row.GuardsHold(); });
+  }
+  std::vector<Output<int8_t>> values;
+  std::vector<int8_t*> pointers;
+};
+
+void TestEpilogue(const Kernels& set, int residuals, bool own) {
+  const int channels = Random(1, kQuad);
+  const int pixels = Pixels();
+  const int most = Random(0, 3) ? 600 : 65535;
+  Input<uint16_t> acc(static_cast<size_t>(channels) * kTilePixels);
+  for (int i = 0; i < channels * kTilePixels; ++i) acc[i] = static_cast<uint16_t>(Random(0, most));
+  std::vector<int8_t> table(static_cast<size_t>(most) + 1);
+  for (int8_t& byte : table) byte = static_cast<int8_t>(Random(-128, 127));
+  std::vector<ByteCurve> curves(channels);
+  for (ByteCurve& curve : curves) {
+    curve.multiplier = std::uniform_real_distribution<float>(-1.0f, 1.0f)(Rng());
+    curve.bias = Random(0, 1) ? static_cast<float>(Random(-600, 600)) / 2 : 300 * curve.multiplier;
+    if (Random(0, 1)) curve.multiplier = static_cast<float>(Random(-4, 4)) / 4;  // ties
+    curve.has_slope = Random(0, 2) != 0;
+    curve.slope = static_cast<int16_t>(Random(0, 4) ? Random(0, 32767) : 32767);
+    curve.round = static_cast<int16_t>(Random(0, 255));
+    if (Random(0, 3) == 0) curve.table = table.data();
+  }
+  const ByteRows first(channels, pixels), second(channels, pixels);
+  OutputBytes rows(channels, pixels);
+  if (own) rows.Fill(first);
+  const std::vector<const int8_t*> rows_read(rows.pointers.begin(), rows.pointers.end());
+  ByteEpilogue args = {};
+  args.acc = acc.get();
+  args.rows = rows.pointers.data();
+  args.curves = curves.data();
+  if (residuals > 0) args.residual = own ? rows_read.data() : first.pointers.data();
+  if (residuals > 1) args.second_residual = second.pointers.data();
+  const bool clamp = Random(0, 1);
+  args.clamp_min = clamp ? Random(-100, 300) : std::numeric_limits<int32_t>::min();
+  args.clamp_max = clamp ? args.clamp_min + Random(0, 900) : std::numeric_limits<int32_t>::max();
+  args.channels = channels;
+  args.pixels = pixels;
+  set.byte_epilogue(args);
+  bool same = rows.GuardsHold();
+  for (int c = 0; c < channels; ++c) {
+    const ByteCurve& curve = curves[c];
+    for (int p = 0; p < pixels; ++p) {
+      const int count = acc[c * kTilePixels + p];
+      const int32_t twice = std::max(std::min(2 * count, args.clamp_max), args.clamp_min);
+      volatile float y = static_cast<float>(twice);  // volatile: each step is rounded on its own
+      y = y * curve.multiplier;
+      y = y + curve.bias;
+      int x = Saturated(static_cast<int>(std::nearbyint(y)));
+      if (curve.has_slope) x = std::max(x, Sloped(x, curve.slope, curve.round));
+      if (curve.table != nullptr) x = table[count];
+      if (residuals > 0) x = Saturated(x + first.pointers[c][p]);
+      if (residuals > 1) x = Saturated(x + second.pointers[c][p]);
+      same = same && x == rows.pointers[c][p];
+    }
+  }
+  if (!same) Fail("byte epilogue with " + std::to_string(residuals) + " residuals", set.name);
+}
+
+void TestSum(const Kernels& set, bool own) {
+  const int channels = Random(1, kQuad);
+  const int pixels = Pixels();
+  const ByteRows a(channels, pixels), b(channels, pixels);
+  OutputBytes rows(channels, pixels);
+  if (own) rows.Fill(a);
+  const std::vector<const int8_t*> rows_read(rows.pointers.begin(), rows.pointers.end());
+  set.byte_sum({rows.pointers.data(), own ? rows_read.data() : a.pointers.data(), b.pointers.data(), channels, pixels});
+  bool same = rows.GuardsHold();
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      same = same && rows.pointers[c][p] == Saturated(a.pointers[c][p] + b.pointers[c][p]);
+    }
+  }
+  if (!same) Fail("byte sum", set.name);
+}
+
+void TestMap(const Kernels& set) {
+  const int channels = Random(1, kQuad);
+  const int pixels = Pixels();
+  const ByteRows source(channels, pixels);
+  std::vector<int8_t> table(256);
+  for (int8_t& byte : table) byte = static_cast<int8_t>(Random(-128, 127));
+  std::vector<ByteMap> maps(channels);
+  for (ByteMap& map : maps) {
+    map.slope = static_cast<int16_t>(Random(0, 4) ? Random(0, 32767) : 32767);
+    map.round = static_cast<int16_t>(Random(0, 255));
+    map.or_x = Random(0, 1);
+    if (Random(0, 3) == 0) map.table = table.data();
+  }
+  OutputBytes rows(channels, pixels);
+  set.byte_map({rows.pointers.data(), source.pointers.data(), maps.data(), channels, pixels});
+  bool same = rows.GuardsHold();
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      const int x = source.pointers[c][p];
+      int y = Sloped(x, maps[c].slope, maps[c].round);
+      if (maps[c].or_x) y = std::max(x, y);
+      if (maps[c].table != nullptr) y = table[x + 128];
+      same = same && y == rows.pointers[c][p];
+    }
+  }
+  if (!same) Fail("byte map", set.name);
+}
+
+void TestSigns(const Kernels& set) {
+  const int channels = Random(1, kQuad);
+  const int pixels = Pixels();
+  const ByteRows rows(channels, pixels);
+  std::vector<int8_t> thresholds(channels);
+  for (int8_t& threshold : thresholds)
+    threshold = static_cast<int8_t>(Random(0, 3) ? Random(-20, 20) : Random(-128, 127));
+  const int always = Random(0, 3) ? 0 : Random(0, (1 << channels) - 1);
+  Input<uint8_t> mask(pixels);
+  for (int p = 0; p < pixels; ++p) mask[p] = Random(0, 5) ? 15 : 0;
+  Output<uint8_t> nibbles(pixels);
+  set.byte_signs({rows.pointers.data(), thresholds.data(), static_cast<uint8_t>(always), mask.get(), nibbles.data(),
+                  channels, pixels});
+  bool same = nibbles.GuardsHold();
+  for (int p = 0; p < pixels; ++p) {
+    int expected = always;
+    for (int c = 0; c < channels; ++c) expected |= (rows.pointers[c][p] < thresholds[c] ? 1 : 0) << c;
+    same = same && nibbles.data()[p] == (mask[p] != 0 ? expected : 0);
+  }
+  if (!same) Fail("byte signs", set.name);
+}
+
+void TestHalve(const Kernels& set) {
+  const int pixels = Random(1, 50), rows = Random(1, 5);
+  const int from_pitch = 2 * pixels + Random(0, 5), to_pitch = pixels + Random(0, 4);
+  const size_t size = static_cast<size_t>(2 * rows - 1) * from_pitch + 2 * pixels;
+  Input<int8_t> from(size);
+  for (size_t i = 0; i < size; ++i) from[i] = static_cast<int8_t>(Random(0, 3) ? Random(-4, 4) : Random(-128, 127));
+  Output<int8_t> to(static_cast<size_t>(rows - 1) * to_pitch + pixels);
+  const std::vector<int8_t> before(to.data(), to.data() + to.size());
+  set.byte_halve({from.get(), to.data(), pixels, rows, from_pitch, to_pitch});
+  bool same = to.GuardsHold();
+  for (size_t i = 0; i < to.size(); ++i) {
+    const size_t row = i / to_pitch, x = i % to_pitch;
+    int expected = before[i];
+    if (x < static_cast<size_t>(pixels)) {
+      const int8_t* upper = from.get() + 2 * row * from_pitch + 2 * x;
+      const int sum = upper[0] + upper[1] + upper[from_pitch] + upper[from_pitch + 1];
+      expected = static_cast<int>(std::round(sum / 4.0));  // ties away from zero
+    }
+    same = same && to.data()[i] == expected;
+  }
+  if (!same) Fail("halving bytes", set.name);
+}
+
+void TestRepeat(const Kernels& set, int factor) {
+  const int pixels = Random(1, 100);
+  const int count = (pixels + factor - 1) / factor;
+  Input<int8_t> from(static_cast<size_t>(count) + kLanes);
+  for (int i = 0; i < count + kLanes; ++i) from[i] = static_cast<int8_t>(Random(-128, 127));
+  Output<int8_t> to(pixels);
+  set.byte_repeat({from.get(), to.data(), factor, pixels});
+  bool same = to.GuardsHold();
+  for (int i = 0; i < pixels; ++i) same = same && to.data()[i] == from[i / factor];
+  if (!same) Fail("repeating bytes " + std::to_string(factor) + " times", set.name);
+}
+
+}  // namespace
+
+void TestBytes(const Kernels& set) {
+  for (int i = 0; i < 300; ++i) TestEpilogue(set, i % 3, i % 5 < 2);
+  for (int i = 0; i < 60; ++i) TestSum(set, i % 2 == 0);
+  for (int i = 0; i < 200; ++i) TestMap(set);
+  for (int i = 0; i < 200; ++i) TestSigns(set);
+  for (int i = 0; i < 300; ++i) TestHalve(set);
+  for (int factor = 1; factor <= 9; ++factor) {
+    for (int i = 0; i < 30; ++i) TestRepeat(set, factor);
+  }
+}
+
+}  // namespace bihrnet
