@@ -69,7 +69,9 @@ class ByteGraph:
         if self.choose.random() < 0.7:  # from 0 to 1, as they mostly are
             values = self.rng.integers(0, 127, (1, 1, depth), np.int8, endpoint=True)
             slopes = self.graph.constant(values, scale=1 / 127, zero_point=0)
-        return self.graph.binary("PRELU", x, slopes, **(self.graph.quantization(x) if self.alike else self.quantization()))
+        return self.graph.binary(
+            "PRELU", x, slopes, **(self.graph.quantization(x) if self.alike else self.quantization())
+        )
 
     def constant(self, x: int) -> int:
         pair = [x, self.bytes(self.choose.choice([1, self.graph.shape(x)[3]]))]
@@ -82,7 +84,9 @@ class ByteGraph:
         return self.graph.binary(name, a, b, activation, **self.quantization())
 
     def two(self, x: int) -> int:
-        return self.binary("ADD", *self.choose.choices([t for t in self.live if self.graph.shape(t) == self.graph.shape(x)], k=2))
+        return self.binary(
+            "ADD", *self.choose.choices([t for t in self.live if self.graph.shape(t) == self.graph.shape(x)], k=2)
+        )
 
     def concat(self, x: int) -> int:
         same = [
