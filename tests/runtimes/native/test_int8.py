@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from delegate_runs import profile_of, run_delegate
+from delegate_runs import run_delegate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lce_models import GraphBuilder, random_inputs, run_lce
@@ -17,7 +17,6 @@ pytest.importorskip("larq_compute_engine")
 
 #: Of int8 tensors: what a calibration may give, a power of two among them.
 SCALES = [0.0625, 0.0371, 0.11]
-OPERATORS = {"LceQuantize", "LceBconv2d"}
 
 
 class ByteGraph:
