@@ -91,10 +91,10 @@ class Graph:
         dtype: str = "float32",
         *,
         name: str | None = None,
-        scale: float | None = None,
+        scale: float | Sequence[float] | None = None,
         zero_point: int = 0,
     ) -> int:
-        """A tensor without data; ``scale`` None is no quantization."""
+        """A tensor without data; ``scale`` None is no quantization, several are one a slice of the first dimension."""
         entry = schema.TensorT()
         entry.shape = np.asarray(shape, np.int32)
         entry.type = TYPES[dtype]
@@ -102,8 +102,8 @@ class Graph:
         entry.buffer = 0
         if scale is not None:
             entry.quantization = schema.QuantizationParametersT()
-            entry.quantization.scale = np.array([scale], np.float32)
-            entry.quantization.zeroPoint = np.array([zero_point], np.int64)
+            entry.quantization.scale = np.atleast_1d(np.asarray(scale, np.float32))
+            entry.quantization.zeroPoint = np.full(len(entry.quantization.scale), zero_point, np.int64)
         self.tensors.append(entry)
         return len(self.tensors) - 1
 

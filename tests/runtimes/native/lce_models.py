@@ -189,17 +189,32 @@ class GraphBuilder(Graph):
         dilation: Pair = (1, 1),
         padding: str = "SAME",
         activation: str = "NONE",
+        scales: Array | None = None,
+        **quantization: Any,
     ) -> int:
-        """CONV_2D in float; ``kernel`` is OHWI."""
+        """CONV_2D in float; ``kernel`` is OHWI.
+
+        With ``scales``, one an output channel or a single one, in int8: kernel and bias are the integers, and
+        ``quantization`` is the result's.
+        """
         batch, height, width, _ = self.shape(x)
         channels_out, rows, columns, _ = kernel.shape
         out_height = output_size(height, rows, stride[0], dilation[0], padding)
         out_width = output_size(width, columns, stride[1], dilation[1], padding)
-        y = self.tensor((batch, out_height, out_width, channels_out))
         bias = np.zeros(channels_out, np.float32) if bias is None else bias
+        if scales is None:
+            y = self.tensor((batch, out_height, out_width, channels_out))
+            constants = [self.constant(kernel, "float32"), self.constant(bias, "float32")]
+        else:
+            y = self.tensor((batch, out_height, out_width, channels_out), "int8", **quantization)
+            of_bias = np.float32(self.quantization(x)["scale"]) * scales.astype(np.float32)
+            constants = [
+                self.constant(kernel, "int8", scale=scales.tolist()),
+                self.constant(bias, "int32", scale=of_bias.tolist()),
+            ]
         self.builtin(
             "CONV_2D",
-            [x, self.constant(kernel, "float32"), self.constant(bias, "float32")],
+            [x, *constants],
             [y],
             padding=PADDING[padding],
             strideH=stride[0],

@@ -62,6 +62,22 @@ class ByteGraph:
             pad_values=0 if zero_padded else 1, **into,
         )  # fmt: skip
 
+    def conv(self, x: int) -> int:
+        channels_in = self.graph.shape(x)[3]
+        channels_out = self.choose.choice([channels_in, self.channels()])
+        size = self.choose.choice([1, 2, 3])
+        kernel = self.rng.integers(-127, 127, (channels_out, size, size, channels_in), endpoint=True)
+        into = self.quantization()
+        spread = self.choose.choice([5, 40, 200]) * into["scale"] / math.sqrt(kernel[0].size)
+        scales = self.rng.uniform(0.2, 1, channels_out) * spread / (127 * 127 * self.graph.quantization(x)["scale"])
+        return self.graph.conv2d(
+            x, kernel, self.rng.integers(-5000, 5000, channels_out), scales=scales if self.choose.random() < 0.8 else
+            scales[:1], stride=self.choose.choice([(1, 1), (2, 2), (1, 2)]),
+            dilation=self.choose.choice([(1, 1), (1, 1), (2, 2)]), padding=self.choose.choice(["SAME", "SAME", "VALID"])
+            if min(self.graph.shape(x)[1:3]) > 4 else "SAME",
+            activation=self.choose.choice(["NONE", "NONE", "RELU", "RELU6"]), **into,
+        )  # fmt: skip
+
     def prelu(self, x: int) -> int:
         depth = self.graph.shape(x)[3]
         slopes = self.bytes(1, 1, self.choose.choice([depth, depth, 1]))
@@ -115,7 +131,7 @@ class ByteGraph:
 
     def model(self, operators: int) -> bytes:
         kinds = [self.bconv] * 4 + [self.prelu] * 3 + [self.two] * 4 + [
-            self.constant, self.constant, self.concat, self.slices, self.pool, self.resize,
+            self.conv, self.conv, self.constant, self.constant, self.concat, self.slices, self.pool, self.resize,
         ]  # fmt: skip
         for _ in range(operators):
             self.live.append(self.choose.choice(kinds)(self.choose.choice(self.live[-3:])))

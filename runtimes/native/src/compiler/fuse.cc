@@ -307,7 +307,7 @@ Step Fusion::Begin(const RangeOp& op) {
   if (!op.inputs.empty()) step.source = op.inputs[0];
   if (op.value >= 0) {
     step.geometry = program_.values[static_cast<size_t>(op.value)].geometry;
-    step.bytes = program_.values[static_cast<size_t>(op.value)].bytes;
+    step.bytes = step.bytes || program_.values[static_cast<size_t>(op.value)].bytes;
   }
   switch (op.kind) {
     case StepKind::kBconv:

@@ -4,6 +4,7 @@
 #include <limits>
 #include <tuple>
 
+#include "compiler/byte_range.h"
 #include "compiler/lowering.h"
 
 namespace bihrnet {
@@ -250,6 +251,8 @@ void Lowering::LowerNode(const Node& node) {
       return LowerBconv(node);
     case Op::kConv:
       return LowerConv(node);
+    case Op::kByteConv:
+      return LowerByteConv(node);
     case Op::kQuantize:
       return LowerQuantize(node);
     case Op::kDequantize:
@@ -310,7 +313,9 @@ void Lowering::LowerNode(const Node& node) {
 void Lowering::Load(size_t input) {
   const int tensor = graph_.inputs[input];
   const std::vector<int>& readers = consumers_[static_cast<size_t>(tensor)];
-  const auto taken = [&](int node) { return taken_along_[static_cast<size_t>(node)]; };
+  const auto taken = [&](int node) {
+    return taken_along_[static_cast<size_t>(node)] || graph_.nodes[static_cast<size_t>(node)].op == Op::kByteConv;
+  };
   if (!readers.empty() && std::all_of(readers.begin(), readers.end(), taken)) return;
   const Shape& shape = ShapeOf(tensor);
   const TensorType type = TensorOf(tensor).type;
@@ -355,6 +360,7 @@ std::string Lowering::Run(const std::vector<std::vector<int>>& input_dims) {
       if (input >= 0) consumers_[static_cast<size_t>(input)].push_back(static_cast<int>(n));
     }
   }
+  FindByteChains();
   for (size_t i = 0; i < graph_.inputs.size(); ++i) Load(i);
   for (size_t n = 0; n < graph_.nodes.size() && error_.empty(); ++n) {
     node_ = static_cast<int>(n);

@@ -1,13 +1,14 @@
 // int8 tensors: whatever one byte is made of is a table a channel, and a sum is TensorFlow Lite's.
 #include <cmath>
 
+#include "compiler/byte_range.h"
 #include "compiler/fixed_point.h"
 #include "compiler/lowering.h"
 
 namespace bihrnet {
 namespace {
 
-constexpr float kBeyondInt8 = 1e6f;  // a step of an int8 tensor that saturates wherever it starts
+constexpr float kBeyondInt8 = 1e6f;  // saturates wherever it starts
 constexpr int kAdditionShift = 20;   // TensorFlow Lite, add.cc: bits that operands gain before they are scaled
 
 int8_t Saturated(int64_t x, const std::pair<int32_t, int32_t>& range) {
@@ -26,36 +27,22 @@ class Addition {
   }
 
   int32_t operator()(int a, int b) const {
-    const int32_t raw = Multiply((a - zero_points_[0]) * (1 << kAdditionShift), factors_[0]) +
-                        Multiply((b - zero_points_[1]) * (1 << kAdditionShift), factors_[1]);
+    const int32_t raw = Operand(a - zero_points_[0], factors_[0]) + Operand(b - zero_points_[1], factors_[1]);
     return Multiply(raw, factors_[2]) + zero_points_[2];
   }
 
  private:
+  // The optimized kernels round an operand once, after all of its shifts; the reference kernels do so twice.
+  static int32_t Operand(int x, const Multiplier& factor) {
+    if (factor.shift < -kAdditionShift) return 0;
+    return DoublingHighMultiply(x * (1 << (kAdditionShift + factor.shift)), factor.mantissa);
+  }
+
   int32_t zero_points_[3];
   Multiplier factors_[3];
 };
 
 }  // namespace
-
-// TensorFlow Lite, CalculateActivationRangeQuantized.
-std::pair<int32_t, int32_t> ByteRange(const Tensor& tensor, Activation activation) {
-  const auto byte = [&](float real) {
-    const float steps = std::clamp(std::round(real / tensor.scale), -kBeyondInt8, kBeyondInt8);
-    return std::clamp(tensor.zero_point + static_cast<int32_t>(steps), -128, 127);
-  };
-  switch (activation) {
-    case Activation::kRelu:
-      return {byte(0.0f), 127};
-    case Activation::kRelu6:
-      return {byte(0.0f), byte(6.0f)};
-    case Activation::kReluN1To1:
-      return {byte(-1.0f), byte(1.0f)};
-    case Activation::kNone:
-      break;
-  }
-  return {-128, 127};
-}
 
 // The function of one byte that a node is: of LceDequantize, where the bytes are +1 and -1, too.
 std::vector<int8_t> Lowering::MapOf(const Node& node) const {

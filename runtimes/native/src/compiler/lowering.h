@@ -1,5 +1,6 @@
 // The state of one lowering; lower.cc has the border, the pointwise operators and the pools, lower_bconv.cc the binary
-// convolutions, lower_conv.cc those of integers, lower_image.cc the convolution before one.
+// convolutions, lower_conv.cc those of integers, lower_byte_conv.cc those of bytes, lower_image.cc the convolution
+// before one.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +29,13 @@ struct Placed {
   std::vector<int8_t> map;  // the same of any function of bytes that does not fall, [channels][256] from -128 on
 };
 
+// The convolution of bytes that makes what another one reads, and a PRELU between them; -1 without.
+struct ByteChain {
+  int conv = -1;
+  int prelu = -1;
+  std::vector<ByteMap> maps;  // of the PRELU
+};
+
 // Calls f(first, channels, a, b) for every run of channels that lies in one segment of both.
 template <typename F>
 void ForEachShared(const std::vector<Segment>& a, const std::vector<Segment>& b, F f) {
@@ -44,9 +52,6 @@ void ForEachShared(const std::vector<Segment>& a, const std::vector<Segment>& b,
 }
 
 inline size_t RoundUpBytes(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
-
-// The bytes that an activation leaves of an int8 tensor's.
-std::pair<int32_t, int32_t> ByteRange(const Tensor& tensor, Activation activation);
 
 // What a convolution of floats is called in a profile.
 std::string ConvName(const Node& node, const Tensor& filter);
@@ -96,6 +101,10 @@ class Lowering {
   void LowerBconv(const Node& node);
   void LowerConv(const Node& node);
   void LowerImage(const Node& node, Step* step);
+  void LowerByteConv(const Node& node);
+  int PlaceByteConv(int index, Step* step);
+  int WordsForBytes(int index);
+  void FindByteChains();
   int LoadWordsFor(const ExactConv& exact, const Node& node, int rows, int columns);
   std::string FindExactConvs();
   void LowerQuantize(const Node& node);
@@ -128,6 +137,7 @@ class Lowering {
   std::map<std::vector<int>, PlaneRef> regrids_;
   std::map<std::vector<float>, int> additions_;  // by scales, zero points and range
   std::map<int, ExactConv> exact_;               // by node
+  std::map<int, ByteChain> byte_chains_;         // by node
   std::vector<bool> taken_along_;                // nodes that are part of such a convolution
   int node_ = -1;
   std::string error_;

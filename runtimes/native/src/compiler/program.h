@@ -81,6 +81,13 @@ struct Conv {
   int pairs = 0;
   int row_step = 0;  // rows, and words, from a pixel's window to that of the next row or column
   int column_step = 0;
+  // Of bytes, as ByteConvRow has them, in place of `multiplier` and `bias`.
+  std::vector<int32_t> sums;  // [channels, rounded up] what sums begin with
+  std::vector<int32_t> mantissas;
+  std::vector<int32_t> shifts;
+  int offset = 0;
+  int low = -128;
+  int high = 127;
 };
 
 // A convolution of floats whose rows become words as soon as they are there. Where a window reaches past the image,
@@ -125,6 +132,11 @@ struct LoadWords {
   int pad_top = 0;  // rows, and pixels, that lie before the image
   int pad_left = 0;
   int columns = 0;  // of the image of words, pads included
+  // Of int8 tensors, which Step::conv may make, an image of words before this one being the step's source.
+  int pixel = 0;  // words from a pixel to the next
+  int32_t zero_point = 0;
+  std::vector<int16_t> slope;  // [channels, rounded up to kConvChannels] as ByteConvRow has them; empty without
+  std::vector<int16_t> round;
 };
 
 // A stride or a VALID window is undone by copying signs to planes that have the output's pitch, one set a phase.
@@ -178,7 +190,7 @@ struct Part {
 enum class StepKind : uint8_t {
   kLoad,        // NHWC floats or int8 -> planes
   kLoadBits,    // NHWC bitpacked words -> sign planes
-  kLoadWords,   // NHWC floats, or a convolution of them -> an image of words
+  kLoadWords,   // NHWC floats or int8, planes of bytes, or a convolution of any of these -> an image of words
   kBconv,       // sign planes -> rows
   kConv,        // an image of words -> rows
   kDequantize,  // sign planes -> rows of +1 and -1

@@ -19,11 +19,12 @@ std::string InferNode(const Graph& graph, const Node& node, std::vector<Shape>* 
   Shape shape = input(constant(0) ? 1 : 0);
   switch (node.op) {
     case Op::kConv:
+    case Op::kByteConv:
     case Op::kBconv: {
       const std::vector<int>& filter = graph.tensors[static_cast<size_t>(node.inputs[1])].dims;
-      const bool fits = node.op == Op::kConv ? shape.channels == filter[3]
-                                             : shape.channels >= node.channels_in &&
-                                                   (shape.channels + 31) / 32 == (node.channels_in + 31) / 32;
+      const bool fits = node.op != Op::kBconv ? shape.channels == filter[3]
+                                              : shape.channels >= node.channels_in &&
+                                                    (shape.channels + 31) / 32 == (node.channels_in + 31) / 32;
       if (!fits) {
         return Mismatch(node, "its input has other channels than its filter");
       }

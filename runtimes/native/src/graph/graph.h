@@ -53,6 +53,7 @@ struct Tensor {
 enum class Op : uint8_t {
   kBconv,
   kConv,
+  kByteConv,
   kQuantize,
   kDequantize,
   kBinaryMaxPool,
@@ -92,8 +93,10 @@ struct Node {
   std::vector<int> outputs;
   Activation activation = Activation::kNone;
   Window window;
-  int channels_in = 0;         // kBconv: the filter's channels are bitpacked
-  bool pad_is_zero = false;    // kBconv with SAME: pads count as 0, not as +1
+  int channels_in = 0;             // kBconv: the filter's channels are bitpacked
+  bool pad_is_zero = false;        // kBconv with SAME: pads count as 0, not as +1
+  std::vector<int32_t> mantissas;  // kByteConv, one a channel: sums are scaled by mantissa / 2^(31 + shift)
+  std::vector<int32_t> shifts;
   bool align_corners = false;  // kResizeNearest
   bool half_pixel_centers = false;
   std::string name;  // of its output, for messages

@@ -19,6 +19,7 @@ namespace bihrnet {
   void WordsFromNhwc##Isa(const Words&);        \
   void Conv##Isa(const ConvRow&);               \
   void FloatConv##Isa(const FloatConvRow&);     \
+  void ByteConv##Isa(const ByteConvRow&);       \
   void ByteEpilogue##Isa(const ByteEpilogue&);  \
   void ByteSumOf##Isa(const ByteSum&);          \
   void ByteSigns##Isa(const ByteSigns&);        \

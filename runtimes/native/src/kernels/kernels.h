@@ -155,6 +155,36 @@ struct ConvRow {
   int pixels;  // any number
 };
 
+// The same of int8 tensors, whose words have their zero point taken off:
+//   x = (bias + sum of word * weight) * mantissa / 2^31, then / 2^shift, each rounded to the nearest integer, ties up
+//   x = x + offset, within low and high
+// The sum may take 30 bits.
+// Bytes go to rows; or, where there are `words`, x goes to an image of words of the next convolution, after
+//   x = max(x, (x * slope / 128, rounded half up, + round) >> 8)          where there are slopes
+// less `zero_point`.
+struct ByteConvRow {
+  const int16_t* words;  // these as in ConvRow
+  const int32_t* offsets;
+  const int16_t* weights;
+  int runs;
+  int pairs;
+  int step;
+  int channels;
+  int pixels;
+  const int32_t* bias;      // [kConvChannels]
+  const int32_t* mantissa;  // [kConvChannels] not negative
+  const int32_t* shift;     // [kConvChannels] 0 .. 31
+  int offset;
+  int low;
+  int high;
+  int8_t* const* rows;   // [channels] pointers to `pixels` bytes
+  int16_t* to;           // the first pixel's first of these channels, or null
+  const int16_t* slope;  // [kConvChannels] of 2^15, or null
+  const int16_t* round;
+  int to_pitch;  // words from a pixel to the next
+  int16_t zero_point;
+};
+
 // kConvChannels output channels of a convolution of floats, in pixels of one image row whose windows lie alike: of a
 // window that reaches past the image only what lies inside is given. Every step is rounded on its own, in this order:
 //   y = ((bias + x0 * w0) + x1 * w1) + ...      rows, in each its taps, in each their channels
@@ -296,6 +326,7 @@ struct Kernels {
   void (*words_from_nhwc)(const Words& args);
   void (*conv)(const ConvRow& args);
   void (*float_conv)(const FloatConvRow& args);
+  void (*byte_conv)(const ByteConvRow& args);
   void (*byte_epilogue)(const ByteEpilogue& args);
   void (*byte_sum)(const ByteSum& args);
   void (*byte_signs)(const ByteSigns& args);

@@ -6,11 +6,11 @@
 namespace bihrnet {
 
 const Kernels* ScalarKernels() {
-  static constexpr Kernels kSet = {"scalar",          BconvScalar,        EpilogueScalar,     PointwiseScalar,
-                                   QuantizeScalar,    RowsFromNhwcScalar, NhwcFromRowsScalar, HalveRowsScalar,
-                                   EverySecondScalar, RepeatRowsScalar,   SumOfScalar,        WordsFromNhwcScalar,
-                                   ConvScalar,        FloatConvScalar,    ByteEpilogueScalar, ByteSumOfScalar,
-                                   ByteSignsScalar,   ByteMapScalar,      ByteHalveScalar,    ByteRepeatScalar};
+  static constexpr Kernels kSet = {
+      "scalar",           BconvScalar,     EpilogueScalar,    PointwiseScalar,    QuantizeScalar,  RowsFromNhwcScalar,
+      NhwcFromRowsScalar, HalveRowsScalar, EverySecondScalar, RepeatRowsScalar,   SumOfScalar,     WordsFromNhwcScalar,
+      ConvScalar,         FloatConvScalar, ByteConvScalar,    ByteEpilogueScalar, ByteSumOfScalar, ByteSignsScalar,
+      ByteMapScalar,      ByteHalveScalar, ByteRepeatScalar};
   return &kSet;
 }
 
@@ -25,11 +25,11 @@ const Kernels* Avx2Kernels() {
 
 const Kernels* NeonKernels() {
 #if defined(__aarch64__)
-  static constexpr Kernels kSet = {"neon",          BconvNeon,        EpilogueNeon,     PointwiseNeon,
-                                   QuantizeNeon,    RowsFromNhwcNeon, NhwcFromRowsNeon, HalveRowsNeon,
-                                   EverySecondNeon, RepeatRowsNeon,   SumOfNeon,        WordsFromNhwcNeon,
-                                   ConvNeon,        FloatConvNeon,    ByteEpilogueNeon, ByteSumOfNeon,
-                                   ByteSignsNeon,   ByteMapNeon,      ByteHalveNeon,    ByteRepeatNeon};
+  static constexpr Kernels kSet = {"neon",           BconvNeon,         EpilogueNeon,  PointwiseNeon,   QuantizeNeon,
+                                   RowsFromNhwcNeon, NhwcFromRowsNeon,  HalveRowsNeon, EverySecondNeon, RepeatRowsNeon,
+                                   SumOfNeon,        WordsFromNhwcNeon, ConvNeon,      FloatConvNeon,   ByteConvNeon,
+                                   ByteEpilogueNeon, ByteSumOfNeon,     ByteSignsNeon, ByteMapNeon,     ByteHalveNeon,
+                                   ByteRepeatNeon};
   return &kSet;
 #else
   return nullptr;

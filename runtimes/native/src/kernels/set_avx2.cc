@@ -5,11 +5,11 @@ namespace bihrnet {
 
 const Kernels* BuiltAvx2Kernels() {
 #if defined(__AVX2__)
-  static constexpr Kernels kSet = {"avx2",          BconvAvx2,        EpilogueAvx2,     PointwiseAvx2,
-                                   QuantizeAvx2,    RowsFromNhwcAvx2, NhwcFromRowsAvx2, HalveRowsAvx2,
-                                   EverySecondAvx2, RepeatRowsAvx2,   SumOfAvx2,        WordsFromNhwcAvx2,
-                                   ConvAvx2,        FloatConvAvx2,    ByteEpilogueAvx2, ByteSumOfAvx2,
-                                   ByteSignsAvx2,   ByteMapAvx2,      ByteHalveAvx2,    ByteRepeatAvx2};
+  static constexpr Kernels kSet = {"avx2",           BconvAvx2,         EpilogueAvx2,  PointwiseAvx2,   QuantizeAvx2,
+                                   RowsFromNhwcAvx2, NhwcFromRowsAvx2,  HalveRowsAvx2, EverySecondAvx2, RepeatRowsAvx2,
+                                   SumOfAvx2,        WordsFromNhwcAvx2, ConvAvx2,      FloatConvAvx2,   ByteConvAvx2,
+                                   ByteEpilogueAvx2, ByteSumOfAvx2,     ByteSignsAvx2, ByteMapAvx2,     ByteHalveAvx2,
+                                   ByteRepeatAvx2};
   return &kSet;
 #else
   return nullptr;

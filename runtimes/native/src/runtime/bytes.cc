@@ -42,8 +42,17 @@ void Executor::RunByteTile(const Step& step, const BoundStep& bound, int quad, i
     if (bound.target.first != nullptr) ByteRowsOf(bound.target, first, pixel, rows);
     ProduceBytes(step, bound, quad, channels, pixel, pixels, rows, time);
   }
+  int8_t* const temporary[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
+  RunByteLinks(bound, quad, channels, pixel, pixels, rows, temporary);
+}
+
+// What is done to rows that were just made, or read; `temporary` rows may be the same.
+void Executor::RunByteLinks(const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                            const int8_t* const* made, int8_t* const* temporary) const {
+  const int first = quad * kQuad;
+  int8_t* rows[kQuad] = {};
   const int8_t* current[kQuad] = {};
-  std::copy_n(rows, kQuad, current);
+  std::copy_n(made, kQuad, current);
   for (const Link *next = bound.links, *end = next + bound.link_count; next != end; ++next) {
     const Link& link = *next;
     if (link.kind == Link::Kind::kSign) {
@@ -53,7 +62,7 @@ void Executor::RunByteTile(const Step& step, const BoundStep& bound, int quad, i
     if (link.target.first != nullptr) {
       ByteRowsOf(link.target, first, pixel, rows);
     } else {
-      for (int c = 0; c < kQuad; ++c) rows[c] = scratch[c];
+      std::copy_n(temporary, kQuad, rows);
     }
     if (link.kind == Link::Kind::kByteSum) {
       RunByteSum(link, quad, channels, pixel, pixels, current, rows);

@@ -102,7 +102,9 @@ void Executor::Run(const std::vector<const void*>& inputs, const std::vector<voi
       // Several steps may load one tensor.
       const auto skip = [&](size_t bytes) { inputs_[tensor] = static_cast<const uint8_t*>(inputs[tensor]) + bytes; };
       if (step.kind == StepKind::kLoad) skip(shift * channels * (step.tensor_is_int8 ? 1 : 4));
-      if (step.kind == StepKind::kLoadWords) skip(static_cast<size_t>(image) * step.words.tensor_floats * 4);
+      if (step.kind == StepKind::kLoadWords && step.tensor >= 0) {
+        skip(static_cast<size_t>(image) * step.words.tensor_floats * (step.tensor_is_int8 ? 1 : 4));
+      }
       if (step.kind == StepKind::kLoadBits) skip(shift * ((channels + 31) / 32) * 4);
       if (step.kind == StepKind::kStore) outputs_[tensor] += shift * channels * (step.tensor_is_int8 ? 1 : 4);
       if (step.kind == StepKind::kStoreBits) outputs_[tensor] += shift * ((channels + 31) / 32) * 4;
@@ -154,10 +156,11 @@ void Executor::RunItem(const Item& item, int thread) {
       LoadBits(step, item.first_quad, item.quads);
       break;
     case StepKind::kLoadWords:
-      LoadWordRows(step, item.first_pixel, item.pixels);
+      step.bytes ? LoadByteRows(step, item.first_pixel, item.pixels)
+                 : LoadWordRows(step, item.first_pixel, item.pixels);
       break;
     case StepKind::kConv:
-      RunConv(step, bound, item);
+      bound.bytes ? RunByteConv(step, bound, item) : RunConv(step, bound, item);
       break;
     case StepKind::kStore:
       StoreRows(step, item.first_pixel, item.pixels);

@@ -56,6 +56,9 @@ class Executor {
                     int8_t* const* rows, StepTime* time);
   void ByteBconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                      int8_t* const* rows, StepTime* time);
+  void RunByteLinks(const BoundStep& bound, int quad, int channels, int pixel, int pixels, const int8_t* const* made,
+                    int8_t* const* temporary) const;
+  void RunByteConv(const Step& step, const BoundStep& bound, const Item& item) const;
   void RunByteSum(const Link& link, int quad, int channels, int pixel, int pixels, const int8_t* const* source,
                   int8_t* const* rows) const;
   void CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, uint16_t* acc, StepTime* time) const;
@@ -70,6 +73,8 @@ class Executor {
   void RegridPlanes(const Step& step, int first, int count);
   void PoolSigns(const Step& step, int first, int count);
   void LoadWordRows(const Step& step, int first, int count) const;
+  void LoadByteRows(const Step& step, int first, int count) const;
+  void ByteWordsRow(const Step& step, int y, int columns, int16_t* words) const;
   void ImageConvRow(const Step& step, int y, int16_t* words) const;
   void RunConv(const Step& step, const BoundStep& bound, const Item& item) const;
   void LoadBits(const Step& step, int first, int count);

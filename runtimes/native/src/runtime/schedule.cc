@@ -81,7 +81,9 @@ void Scheduler::SplitRows(Item item) {
   const Step& step = program_.steps[static_cast<size_t>(item.step)];
   const Value& image = program_.values[static_cast<size_t>(step.target.value)];
   const ImageConv& conv = step.words.conv;
-  const int64_t word_cost = 1 + int64_t{conv.rows} * conv.taps * conv.depth / kMacsAWord;
+  const int64_t macs = step.bytes ? int64_t{step.conv.pairs} * 2 * static_cast<int64_t>(step.conv.offsets.size())
+                                  : int64_t{conv.rows} * conv.taps * conv.depth;
+  const int64_t word_cost = 1 + macs / kMacsAWord;
   const int64_t row_cost = static_cast<int64_t>(image.plane_bytes / sizeof(int16_t)) * word_cost;
   const int chunk = static_cast<int>(std::max<int64_t>(1, kLoadWords / row_cost));
   for (int row = 0; row < image.planes; row += chunk) {

@@ -47,6 +47,19 @@ struct TfLiteQuantization {
   void* params;
 };
 
+constexpr int kTfLiteAffineQuantization = 1;  // TfLiteQuantization::type
+
+struct TfLiteFloatArray {
+  int size;
+  __extension__ float data[];  // `size` of them
+};
+
+struct TfLiteAffineQuantization {
+  TfLiteFloatArray* scale;
+  TfLiteIntArray* zero_point;
+  int32_t quantized_dimension;
+};
+
 struct TfLiteDelegate;
 
 struct TfLiteTensor {

@@ -59,7 +59,10 @@ class NodeReader {
   void ReadBconv();
   void ReadFilter();
   void ReadConv();
+  const TfLiteTensor* ConvFilter(TfLiteType type, size_t weight_bytes, Tensor* made);
   void ReadFloatFilter();
+  void ReadByteFilter();
+  void FindByteScales(const Tensor& filter, const std::vector<float>& scales);
   void ReadBinaryMaxPool();
   void ReadArithmetic(Op op, bool has_activation);
   void ReadByteArithmetic();

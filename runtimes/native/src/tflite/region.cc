@@ -25,7 +25,7 @@ const char* KindName(const Step& step) {
     case StepKind::kLoadBits:
       return "load";
     case StepKind::kLoadWords:
-      return step.words.conv.runs.empty() ? "load" : "conv";
+      return step.words.conv.runs.empty() && step.conv.offsets.empty() ? "load" : "conv";
     case StepKind::kBconv:
       return "bconv";
     case StepKind::kConv:
