@@ -7,12 +7,14 @@ tensors that additions, PReLUs, pools and the like connect share a scale (docs/d
 - What flows along the shortcuts is mostly positive: it also shares a zero point, that of its common range.
 - What a binary convolution adds to that lies around zero: its zero point is 0, so that the sum of both is the plain
   saturating sum of bytes.
-- An unfinished mean of k tensors has k times the scale. Its product with 1/k, a multiplication in any case, is where
+- An unfinished mean of k tensors has k times the scale, exactly: scales have so few digits that float32 holds their
+  multiples. Its product with 1/k, a multiplication in any case, is where
   the scale may change; where it does not, that changes no byte.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +27,8 @@ from bihrnet_edge.errors import UserError
 Operation = Literal["input", "convolution", "unit", "prelu", "add", "pick", "sum", "mean"]
 
 LOWEST, HIGHEST = -128, 127
+#: Binary digits of a shared scale: with 8 of a byte and up to 4 of a mean's terms float32 holds every product.
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,12 @@ def grid_of(low: float, high: float, least: float = 0.0) -> Grid:
     scale = max((high - low) / (HIGHEST - LOWEST), least)
     zero_point = round(LOWEST - low / scale) if scale > 0.0 else 0
     return Grid(scale, min(max(zero_point, LOWEST), HIGHEST))
+
+
+def _short(grid: Grid) -> Grid:
+    """The grid with its scale rounded up to a few binary digits."""
+    fraction, exponent = math.frexp(grid.scale)
+    return Grid(math.ldexp(math.ceil(math.ldexp(fraction, _DIGITS)), exponent - _DIGITS), grid.zero_point)
 
 
 def share_groups(nodes: Sequence[Node]) -> list[list[Node]]:
@@ -123,7 +133,7 @@ def share_scales(nodes: Sequence[Node], ranges: Mapping[str, tuple[float, float]
         low = min((low for inside, low, _ in spans if not inside), default=0.0)
         high = max((high for inside, _, high in spans if not inside), default=0.0)
         reach = max((max(low / LOWEST, high / HIGHEST) for inside, low, high in spans if inside), default=0.0)
-        grid = grid_of(low, high, reach)
+        grid = _short(grid_of(low, high, reach))
         if not grid.scale > 0.0:
             raise UserError(
                 f"the activation {group[0].name!r} is always zero on the calibration images, so that it has no int8 "

@@ -10,10 +10,17 @@ namespace {
 
 int Saturated(int x) { return std::clamp(x, -128, 127); }
 
-// floor((x * slope / 128, rounded half up, + round) / 256)
-int Sloped(int x, int slope, int round) {
-  const double scaled = std::floor(x * (slope / 128.0) + 0.5);
-  return Saturated(static_cast<int>(std::floor((scaled + round) / 256)));
+// floor((x * slope / 128, rounded half up, + round, a word that saturates) / 2^shift)
+int Sloped(int x, int slope, int round, int shift = 8) {
+  const double scaled = std::clamp(std::floor(x * (slope / 128.0) + 0.5) + round, -32768.0, 32767.0);
+  return Saturated(static_cast<int>(std::floor(scaled / (1 << shift))));
+}
+
+// A word that wraps, scaled and rounded half up, and what is added to it saturates.
+int OnWords(const ByteCurve& curve, int count) {
+  const auto word = static_cast<int16_t>(static_cast<uint32_t>(count) * curve.gain + static_cast<uint32_t>(curve.base));
+  const double scaled = std::floor(word * (curve.factor / 32768.0) + 0.5);
+  return static_cast<int>(std::floor(std::clamp(scaled + curve.more, -32768.0, 32767.0) / 256));
 }
 
 struct ByteRows {
@@ -61,6 +68,12 @@ void TestEpilogue(const Kernels& set, int residuals, bool own) {
     curve.has_slope = Random(0, 2) != 0;
     curve.slope = static_cast<int16_t>(Random(0, 4) ? Random(0, 32767) : 32767);
     curve.round = static_cast<int16_t>(Random(0, 255));
+    if (Random(0, 2) == 0) {
+      curve.gain = static_cast<uint16_t>(Random(0, 3) ? Random(1, 65535 / most + 1) : Random(1, 65535));
+      curve.base = static_cast<int16_t>(Random(0, 1) ? -curve.gain * most / 2 : Random(-32768, 32767));
+      curve.factor = static_cast<int16_t>(Random(-32767, 32767));
+      curve.more = static_cast<int16_t>(Random(0, 3) ? Random(-300, 300) : Random(-32768, 32767));
+    }
     if (Random(0, 3) == 0) curve.table = table.data();
   }
   const ByteRows first(channels, pixels), second(channels, pixels);
@@ -83,12 +96,12 @@ void TestEpilogue(const Kernels& set, int residuals, bool own) {
   for (int c = 0; c < channels; ++c) {
     const ByteCurve& curve = curves[c];
     for (int p = 0; p < pixels; ++p) {
-      const int count = acc[c * kTilePixels + p];
+      const int count = acc[c * kTilePixels + AccumulatorAt(p, true)];
       const int32_t twice = std::max(std::min(2 * count, args.clamp_max), args.clamp_min);
       volatile float y = static_cast<float>(twice);  // volatile: each step is rounded on its own
       y = y * curve.multiplier;
       y = y + curve.bias;
-      int x = Saturated(static_cast<int>(std::nearbyint(y)));
+      int x = curve.gain != 0 ? OnWords(curve, count) : Saturated(static_cast<int>(std::nearbyint(y)));
       if (curve.has_slope) x = std::max(x, Sloped(x, curve.slope, curve.round));
       if (curve.table != nullptr) x = table[count];
       if (residuals > 0) x = Saturated(x + first.pointers[c][p]);
@@ -99,21 +112,53 @@ void TestEpilogue(const Kernels& set, int residuals, bool own) {
   if (!same) Fail("byte epilogue with " + std::to_string(residuals) + " residuals", set.name);
 }
 
+// As wide numbers have it: what the kernels' words and products must not lose.
+int Sum(const ByteAddition& how, int a, int b) {
+  if (how.kind == ByteAddition::Kind::kSaturated) return Saturated(a + b);
+  const int from_a = a - how.zero_points[0], from_b = b - how.zero_points[1];
+  if (how.kind == ByteAddition::Kind::kWhole) {
+    const double y = (how.weights[0] * from_a + how.weights[1] * from_b) * (how.factor / 32768.0);
+    return Saturated(static_cast<int>(std::round(y)) + how.zero_points[2]);  // ties away from zero
+  }
+  const auto high = [](double x, int32_t mantissa) { return std::floor(x * (mantissa / 2147483648.0) + 0.5); };
+  const double sum = from_a * 524288.0 + high(std::ldexp(from_b, how.second_shift), how.second_mantissa);
+  const double y = std::round(std::ldexp(high(sum, how.sum_mantissa), -how.sum_shift)) + how.zero_points[2];
+  return static_cast<int>(std::clamp<double>(y, how.low, how.high));
+}
+
+ByteAddition RandomAddition() {
+  ByteAddition how;
+  how.kind = static_cast<ByteAddition::Kind>(Random(0, 2));
+  for (int16_t& zero : how.zero_points) zero = static_cast<int16_t>(Random(0, 2) ? Random(-128, 127) : -128);
+  how.weights[0] = static_cast<int8_t>(Random(1, 127));
+  how.weights[1] = static_cast<int8_t>(Random(1, 128 - how.weights[0]));
+  how.factor = static_cast<int16_t>(Random(0, 2) ? 32768 / (how.weights[0] + how.weights[1]) : Random(1, 32767));
+  how.second_shift = Random(0, 19);
+  how.second_mantissa = Random(1 << 30, std::numeric_limits<int32_t>::max());
+  how.sum_mantissa = Random(1 << 30, std::numeric_limits<int32_t>::max());
+  how.sum_shift = Random(0, 3) ? Random(17, 21) : Random(0, 31);
+  how.low = static_cast<int8_t>(Random(0, 2) ? -128 : Random(-128, 127));
+  how.high = static_cast<int8_t>(Random(0, 2) ? 127 : Random(how.low, 127));
+  return how;
+}
+
 void TestSum(const Kernels& set, bool own) {
   const int channels = Random(1, kQuad);
   const int pixels = Pixels();
+  const ByteAddition how = RandomAddition();
   const ByteRows a(channels, pixels), b(channels, pixels);
   OutputBytes rows(channels, pixels);
   if (own) rows.Fill(a);
   const std::vector<const int8_t*> rows_read(rows.pointers.begin(), rows.pointers.end());
-  set.byte_sum({rows.pointers.data(), own ? rows_read.data() : a.pointers.data(), b.pointers.data(), channels, pixels});
+  set.byte_sum(
+      {rows.pointers.data(), own ? rows_read.data() : a.pointers.data(), b.pointers.data(), &how, channels, pixels});
   bool same = rows.GuardsHold();
   for (int c = 0; c < channels; ++c) {
     for (int p = 0; p < pixels; ++p) {
-      same = same && rows.pointers[c][p] == Saturated(a.pointers[c][p] + b.pointers[c][p]);
+      same = same && rows.pointers[c][p] == Sum(how, a.pointers[c][p], b.pointers[c][p]);
     }
   }
-  if (!same) Fail("byte sum", set.name);
+  if (!same) Fail("byte sum of kind " + std::to_string(static_cast<int>(how.kind)), set.name);
 }
 
 void TestMap(const Kernels& set) {
@@ -126,6 +171,8 @@ void TestMap(const Kernels& set) {
   for (ByteMap& map : maps) {
     map.slope = static_cast<int16_t>(Random(0, 4) ? Random(0, 32767) : 32767);
     map.round = static_cast<int16_t>(Random(0, 255));
+    if (Random(0, 1)) map.round = static_cast<int16_t>(Random(-32768, 32767));
+    map.shift = static_cast<int8_t>(Random(7, 8));
     map.or_x = Random(0, 1);
     if (Random(0, 3) == 0) map.table = table.data();
   }
@@ -135,7 +182,7 @@ void TestMap(const Kernels& set) {
   for (int c = 0; c < channels; ++c) {
     for (int p = 0; p < pixels; ++p) {
       const int x = source.pointers[c][p];
-      int y = Sloped(x, maps[c].slope, maps[c].round);
+      int y = Sloped(x, maps[c].slope, maps[c].round, maps[c].shift);
       if (maps[c].or_x) y = std::max(x, y);
       if (maps[c].table != nullptr) y = table[x + 128];
       same = same && y == rows.pointers[c][p];
@@ -205,7 +252,7 @@ void TestRepeat(const Kernels& set, int factor) {
 
 void TestBytes(const Kernels& set) {
   for (int i = 0; i < 300; ++i) TestEpilogue(set, i % 3, i % 5 < 2);
-  for (int i = 0; i < 60; ++i) TestSum(set, i % 2 == 0);
+  for (int i = 0; i < 300; ++i) TestSum(set, i % 2 == 0);
   for (int i = 0; i < 200; ++i) TestMap(set);
   for (int i = 0; i < 200; ++i) TestSigns(set);
   for (int i = 0; i < 300; ++i) TestHalve(set);

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 namespace bihrnet {
 namespace {
 
 constexpr float kWithinInt32 = 1e9f;
+constexpr int kGains = 48;  // that are tried, each with some factors
 
 int Clamped(int x) { return std::clamp(x, -128, 127); }
 
@@ -25,7 +27,7 @@ int RoundAway(float y) {
 
 int RoundEven(float y) { return Clamped(static_cast<int>(std::nearbyint(std::clamp(y, -200.0f, 200.0f)))); }
 
-// (x * slope / 128 + round) >> 8, or x where that is more and `or_x`.
+// As ByteMap has it.
 struct Slope {
   int16_t slope = 0;
   int16_t round = 0;
@@ -43,7 +45,7 @@ bool FindSlope(const int8_t* map, const bool* occurs, bool or_x, Slope* found) {
   found->or_x = or_x;
   for (const int round : {128, 127, 124, 132, 116, 140, 104, 152}) {
     // x * slope / 128 + round lies from 256 * map(x) to 256 * (map(x) + 1).
-    double low = 0.0, high = 32767.0;
+    double low = -32767.0, high = 32767.0;
     for (int x = -128; x < (or_x ? 0 : 128); ++x) {
       if (!occurs[x + 128] || x == 0) continue;
       const double y = map[x + 128];
@@ -61,6 +63,35 @@ bool FindSlope(const int8_t* map, const bool* occurs, bool or_x, Slope* found) {
   return false;
 }
 
+// A line through the steps of a map that saturates at its ends.
+bool FindLine(const int8_t* map, ByteMap* line) {
+  constexpr int kTries = 600;
+  int first = -128, last = 127;
+  while (first < 127 && map[first + 128] == map[first + 129] && std::abs(map[first + 128] + 0.5) > 127) ++first;
+  while (last > first && map[last + 128] == map[last + 127] && std::abs(map[last + 128] + 0.5) > 127) --last;
+  for (const int shift : {8, 7}) {
+    const int one = 1 << shift;
+    const double slope = 128.0 * one * (map[last + 128] - map[first + 128]) / std::max(1, last - first);
+    for (int i = 0; i < kTries; ++i) {
+      const double tried = std::nearbyint(slope) + (i % 2 == 0 ? i / 2 : -(i + 1) / 2);
+      if (std::fabs(tried) > 32767) continue;
+      int least = -32768, most = 32767;
+      for (int x = -128; x < 128 && least <= most; ++x) {
+        const int high = (x * 256 * static_cast<int>(tried) + (1 << 14)) >> 15;
+        const int y = map[x + 128];
+        if (y > -128) least = std::max(least, one * y - high);
+        if (y < 127) most = std::min(most, one * (y + 1) - 1 - high);
+      }
+      if (least > most) continue;
+      line->slope = static_cast<int16_t>(tried);
+      line->round = static_cast<int16_t>(least + (most - least) / 2);
+      line->shift = static_cast<int8_t>(shift);
+      return true;
+    }
+  }
+  return false;
+}
+
 // One channel's bytes by accumulator, and which bytes occur.
 class Channel {
  public:
@@ -68,13 +99,22 @@ class Channel {
     curve_.multiplier = bconv.multiplier[static_cast<size_t>(channel)];
     curve_.bias = bconv.bias[static_cast<size_t>(channel)] + 0.0f;
     const int last = std::min(12 * bconv.triples, 65535);
-    for (int acc = 0; acc <= last; ++acc) bytes_.push_back(RoundAway(LineAt(acc, curve_.bias)));
+    for (int acc = 0; acc <= last; ++acc) {
+      bytes_.push_back(RoundAway(LineAt(acc, curve_.bias)));
+      // Both functions rise, or fall, all along: they are the same where they are so at both ends and on both sides of
+      // every change.
+      if (acc > 0 && bytes_[static_cast<size_t>(acc)] == bytes_[static_cast<size_t>(acc) - 1]) continue;
+      if (acc > 0 && ends_.back() < acc - 1) ends_.push_back(acc - 1);
+      ends_.push_back(acc);
+    }
+    ends_.push_back(last);
     for (const int byte : bytes_) occurs_[byte + 128] = true;
   }
 
   // Whether a curve of the kernels gives all of them, and `map` (null: as they are) of them.
   bool Find(const int8_t* map, ByteCurve* curve) {
-    if (!FindLine() || (map != nullptr && !FindMap(map))) return false;
+    if (!(std::fabs(curve_.multiplier) < kWithinInt32)) return false;
+    if ((!FindWords() && !FindFloats()) || (map != nullptr && !FindMap(map))) return false;
     *curve = curve_;
     return true;
   }
@@ -86,10 +126,47 @@ class Channel {
     return Line(std::max(std::min(2 * acc, bconv_.clamp_max), bconv_.clamp_min), curve_.multiplier, bias);
   }
 
+  // A line of words is off by about half of a 256th of a byte, now here, now there: of many that are all but the same
+  // one mostly is right wherever that matters. Sums of more than a thousand bits often have none.
+  bool FindWords() {
+    const int last = static_cast<int>(bytes_.size()) - 1;
+    const bool clamps = bconv_.clamp_min > 0 || bconv_.clamp_max < 2 * last;
+    if (clamps || last < 1) return false;
+    const int most = 65535 / last;
+    const double an_accumulator = 256.0 * 2.0 * static_cast<double>(curve_.multiplier);
+    for (int gain = most; gain > 0 && gain > most - kGains; --gain) {
+      const int base = -(gain * last + 1) / 2;
+      const double factor = an_accumulator / gain * 32768.0;
+      for (const int near : {0, 1, -1, 2, -2, 3, -3}) {
+        const double rounded = std::nearbyint(factor) + near;
+        if (std::fabs(rounded) > 32767.0) continue;
+        curve_.gain = static_cast<uint16_t>(gain);
+        curve_.base = static_cast<int16_t>(base);
+        curve_.factor = static_cast<int16_t>(rounded);
+        if (FindMore()) return true;
+      }
+    }
+    curve_.gain = 0;
+    return false;
+  }
+
+  bool FindMore() {
+    int least = -32768, most = 32767;
+    for (const int acc : ends_) {
+      const int word = curve_.gain * acc + curve_.base;
+      const int high = (word * curve_.factor + (1 << 14)) >> 15;
+      const int byte = bytes_[static_cast<size_t>(acc)];
+      if (byte > -128) least = std::max(least, 256 * byte - high);
+      if (byte < 127) most = std::min(most, 256 * byte + 255 - high);
+      if (least > most) return false;
+    }
+    curve_.more = static_cast<int16_t>(least + (most - least) / 2);
+    return true;
+  }
+
   // The kernels send ties to even numbers: a bias next to the right one may move a tie to where it belongs.
-  bool FindLine() {
+  bool FindFloats() {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    if (!(std::fabs(curve_.multiplier) < kWithinInt32)) return false;
     for (const float bias :
          {curve_.bias, std::nextafter(curve_.bias, kInfinity), std::nextafter(curve_.bias, -kInfinity)}) {
       bool same = true;
@@ -119,6 +196,7 @@ class Channel {
   const Bconv& bconv_;
   ByteCurve curve_;
   std::vector<int> bytes_;
+  std::vector<int> ends_;  // accumulators on both sides of every change, and the first and the last
   bool occurs_[256] = {};
 };
 
@@ -145,10 +223,16 @@ std::vector<ByteMap> ByteMapsOf(const std::vector<int8_t>& map) {
   std::vector<ByteMap> maps(map.size() / 256);
   for (size_t c = 0; c < maps.size(); ++c) {
     const int8_t* table = map.data() + 256 * c;
+    if (c > 0 && std::equal(table, table + 256, table - 256)) {
+      maps[c] = maps[c - 1];
+      continue;
+    }
     Slope slope;
-    if (FindSlope(table, all, true, &slope) || FindSlope(table, all, false, &slope)) {
-      maps[c] = {slope.slope, slope.round, slope.or_x, nullptr};
-    } else {
+    if (FindSlope(table, all, true, &slope)) {
+      maps[c].slope = slope.slope;
+      maps[c].round = slope.round;
+      maps[c].or_x = true;
+    } else if (!FindLine(table, &maps[c])) {
       maps[c].table = table;
     }
   }

@@ -195,7 +195,8 @@ void Fusion::FindOperands() {
     const std::vector<int>& readers = readers_[static_cast<size_t>(op.value)];
     operand_[i] = std::all_of(readers.begin(), readers.end(), [&](int index) {
       const RangeOp& reader = ops_[static_cast<size_t>(index)];
-      const bool sum = reader.op == Pointwise::kAdd || reader.op == Pointwise::kSub || reader.op == Pointwise::kMul;
+      const bool sum = reader.addition >= 0 || reader.op == Pointwise::kAdd || reader.op == Pointwise::kSub ||
+                       reader.op == Pointwise::kMul;
       if (!IsPointwise(reader) || !sum || reader.inputs.size() != 2) return false;
       const bool first = reader.inputs[0].value == op.value;
       const PlaneRef own = reader.inputs[first ? 0 : 1], other = reader.inputs[first ? 1 : 0];
@@ -404,11 +405,14 @@ void Fusion::FuseByteEpilogue(Step* step) const {
   const bool maps = is([](const ChainOp& link) { return !link.map.empty(); });
   SetByteCurves(&step->bconv, step->channels, maps ? step->chain[taken].map : std::vector<int8_t>{});
   if (maps) ++taken, step->bconv.maps = true;
-  for (PlaneRef& residual : step->bconv.residuals) {
-    const auto plain = [&](const ChainOp& link) {
-      return link.addition >= 0 && program_.additions[static_cast<size_t>(link.addition)].plain;
-    };
-    if (is(plain)) residual = step->chain[taken++].plane;
+  const auto plain = [&](const ChainOp& link) {
+    return link.addition >= 0 &&
+           program_.additions[static_cast<size_t>(link.addition)].kind == ByteAddition::Kind::kSaturated;
+  };
+  for (size_t i = 0; i < 2; ++i) {
+    if (!is(plain)) continue;
+    step->bconv.residuals[i] = step->chain[taken].plane;
+    step->bconv.residual_resizes[i] = step->chain[taken++].resize;
   }
   step->chain.erase(step->chain.begin(), step->chain.begin() + static_cast<ptrdiff_t>(taken));
 }

@@ -1,6 +1,7 @@
 // int8 tensors: whatever one byte is made of is a table a channel, and a sum is TensorFlow Lite's.
 #include <cmath>
 
+#include "compiler/byte_addition.h"
 #include "compiler/byte_range.h"
 #include "compiler/fixed_point.h"
 #include "compiler/lowering.h"
@@ -9,38 +10,10 @@ namespace bihrnet {
 namespace {
 
 constexpr float kBeyondInt8 = 1e6f;  // saturates wherever it starts
-constexpr int kAdditionShift = 20;   // TensorFlow Lite, add.cc: bits that operands gain before they are scaled
 
 int8_t Saturated(int64_t x, const std::pair<int32_t, int32_t>& range) {
   return static_cast<int8_t>(std::clamp<int64_t>(x, range.first, range.second));
 }
-
-// TensorFlow Lite, add.cc, before the sum is saturated.
-class Addition {
- public:
-  Addition(const Tensor& a, const Tensor& b, const Tensor& sum)
-      : zero_points_{a.zero_point, b.zero_point, sum.zero_point} {
-    const double twice = 2 * std::max(a.scale, b.scale);
-    factors_[0] = QuantizeMultiplier(a.scale / twice);
-    factors_[1] = QuantizeMultiplier(b.scale / twice);
-    factors_[2] = QuantizeMultiplier(twice / ((1 << kAdditionShift) * sum.scale));
-  }
-
-  int32_t operator()(int a, int b) const {
-    const int32_t raw = Operand(a - zero_points_[0], factors_[0]) + Operand(b - zero_points_[1], factors_[1]);
-    return Multiply(raw, factors_[2]) + zero_points_[2];
-  }
-
- private:
-  // The optimized kernels round an operand once, after all of its shifts; the reference kernels do so twice.
-  static int32_t Operand(int x, const Multiplier& factor) {
-    if (factor.shift < -kAdditionShift) return 0;
-    return DoublingHighMultiply(x * (1 << (kAdditionShift + factor.shift)), factor.mantissa);
-  }
-
-  int32_t zero_points_[3];
-  Multiplier factors_[3];
-};
 
 }  // namespace
 
@@ -67,10 +40,11 @@ std::vector<int8_t> Lowering::MapOf(const Node& node) const {
     return operand.bytes[operand.bytes.size() == 1 ? 0 : channel] - operand.zero_point;
   };
   if (node.op == Op::kAdd) {
-    const Addition sum(TensorOf(node.inputs[0]), TensorOf(node.inputs[1]), output);
+    const bool larger = operand.scale > input.scale;
+    const ByteAddition sum = ByteAdditionOf(larger ? operand : input, larger ? input : operand, output, {0, 0});
     fill([&](int x, size_t c) {
       const int y = value(c) + operand.zero_point;
-      return constant == 0 ? sum(y, x) : sum(x, y);
+      return larger ? AddBytes(sum, y, x) : AddBytes(sum, x, y);
     });
     return map;
   }
@@ -105,8 +79,10 @@ void Lowering::MapBytes(int tensor, std::vector<int8_t> map) {
 }
 
 void Lowering::LowerByteAddition(const Node& node) {
-  const Tensor& a = TensorOf(node.inputs[0]);
-  const Tensor& b = TensorOf(node.inputs[1]);
+  const bool larger = TensorOf(node.inputs[1]).scale > TensorOf(node.inputs[0]).scale;
+  const int first = node.inputs[larger ? 1 : 0], second = node.inputs[larger ? 0 : 1];
+  const Tensor& a = TensorOf(first);
+  const Tensor& b = TensorOf(second);
   const Tensor& sum = TensorOf(node.outputs[0]);
   const std::pair<int32_t, int32_t> range = ByteRange(sum, node.activation);
   const std::vector<float> key = {a.scale,
@@ -118,23 +94,12 @@ void Lowering::LowerByteAddition(const Node& node) {
                                   static_cast<float>(range.first),
                                   static_cast<float>(range.second)};
   const auto [known, added] = additions_.try_emplace(key, static_cast<int>(out_.program.additions.size()));
-  if (added) {
-    ByteAddition addition;
-    addition.plain = a.scale == sum.scale && b.scale == sum.scale && a.zero_point + b.zero_point == sum.zero_point &&
-                     range.first == -128 && range.second == 127;
-    if (!addition.plain) {
-      const Addition add(a, b, sum);
-      for (int x = -128; x < 128; ++x) {
-        for (int y = -128; y < 128; ++y) addition.table.push_back(Saturated(add(x, y), range));
-      }
-    }
-    out_.program.additions.push_back(std::move(addition));
-  }
+  if (added) out_.program.additions.push_back(ByteAdditionOf(a, b, sum, range));
   const Shape& shape = ShapeOf(node.outputs[0]);
   const int value = AddValue(Element::kBytes, shape.channels, GeometryOf(shape));
-  ForEachShared(PlacedOf(node.inputs[0]).segments, PlacedOf(node.inputs[1]).segments,
-                [&](int first, int channels, PlaneRef x, PlaneRef y) {
-                  RangeOp& op = AddOp(StepKind::kRead, value, first, channels);
+  ForEachShared(PlacedOf(first).segments, PlacedOf(second).segments,
+                [&](int channel, int channels, PlaneRef x, PlaneRef y) {
+                  RangeOp& op = AddOp(StepKind::kRead, value, channel, channels);
                   op.inputs = {x, y};
                   op.addition = known->second;
                 });
@@ -150,6 +115,9 @@ void Lowering::LowerBytes(const Node& node) {
   std::vector<int8_t> map = MapOf(node);
   bool falls = false;
   for (size_t i = 1; i < map.size(); ++i) falls = falls || (i % 256 != 0 && map[i] < map[i - 1]);
+  bool changes = false;
+  for (size_t i = 0; i < map.size(); ++i) changes = changes || map[i] != static_cast<int>(i % 256) - 128;
+  if (!changes) return;
   if (OnlySignsRead(output) && !falls) {
     PlacedOf(output).map = std::move(map);
   } else {

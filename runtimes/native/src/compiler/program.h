@@ -155,13 +155,6 @@ struct Regrid {
   int stride_width = 1;
 };
 
-// The sum of two int8 tensors. TensorFlow Lite scales the operands, adds and scales the sum, each step rounded: what
-// comes of two bytes is looked up, but where nothing is rounded.
-struct ByteAddition {
-  bool plain = false;         // operands and sum have one scale: bytes are added and saturated
-  std::vector<int8_t> table;  // [256][256] by the first operand, then the second, both from -128 on; empty where plain
-};
-
 struct Pool {
   int height = 1;
   int width = 1;

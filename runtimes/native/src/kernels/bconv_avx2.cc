@@ -167,12 +167,23 @@ inline void Store(__m256i first, __m256i second, uint16_t* acc) {
   _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-inline void Finish(const Totals& t, uint16_t* acc) {
-  Store(t.even_first, t.even_second, acc);
-  Store(t.odd_first, t.odd_second, acc + kTilePixels);
+inline void StoreHalves(__m256i first, __m256i second, uint16_t* acc) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(acc), first);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(acc) + 1, second);
 }
 
-template <int kVectors>
+template <bool kHalves>
+inline void Finish(const Totals& t, uint16_t* acc) {
+  if (kHalves) {
+    StoreHalves(t.even_first, t.even_second, acc);
+    StoreHalves(t.odd_first, t.odd_second, acc + kTilePixels);
+  } else {
+    Store(t.even_first, t.even_second, acc);
+    Store(t.odd_first, t.odd_second, acc + kTilePixels);
+  }
+}
+
+template <int kVectors, bool kHalves>
 inline void Quad(const BconvTile& tile, int pixel, uint16_t* acc) {
   Cursor cursor = {
       tile.offsets, {tile.weights, tile.weights + 3 * static_cast<size_t>(tile.triples)}, tile.signs + pixel};
@@ -190,7 +201,7 @@ inline void Quad(const BconvTile& tile, int pixel, uint16_t* acc) {
         const Totals sum = Widen(sums.even[pair][v], sums.odd[pair][v]);
         const Totals total = done == 0 ? sum : Add(totals[pair][v], sum);
         if (some == left) {
-          Finish(total, acc + 2 * pair * kTilePixels + pixel + v * kLanes);
+          Finish<kHalves>(total, acc + 2 * pair * kTilePixels + pixel + v * kLanes);
         } else {
           totals[pair][v] = total;
         }
@@ -200,13 +211,16 @@ inline void Quad(const BconvTile& tile, int pixel, uint16_t* acc) {
   }
 }
 
+template <bool kHalves>
+void Quads(const BconvTile& tile, uint16_t* acc) {
+  int vector = 0;
+  for (; vector + 2 <= tile.vectors; vector += 2) Quad<2, kHalves>(tile, vector * kLanes, acc);
+  if (vector < tile.vectors) Quad<1, kHalves>(tile, vector * kLanes, acc);
+}
+
 }  // namespace
 
-void BconvAvx2(const BconvTile& tile, uint16_t* acc) {
-  int vector = 0;
-  for (; vector + 2 <= tile.vectors; vector += 2) Quad<2>(tile, vector * kLanes, acc);
-  if (vector < tile.vectors) Quad<1>(tile, vector * kLanes, acc);
-}
+void BconvAvx2(const BconvTile& tile, uint16_t* acc) { tile.halves ? Quads<true>(tile, acc) : Quads<false>(tile, acc); }
 
 }  // namespace bihrnet
 #endif

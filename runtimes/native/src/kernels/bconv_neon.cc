@@ -122,6 +122,18 @@ void SumTriples(Cursor* cursor, int triples, Sums<2>* sums) {
   *sums = {{{t00, t01}, {t10, t11}}, {{o00, o01}, {o10, o11}}};
 }
 
+// The same in halves: even pixels to the first of `acc`, odd ones half a vector on.
+inline void FlushHalves(uint8x16_t total, uint8x16_t odd, bool first, uint16_t* acc) {
+  const uint8x16_t bytes[2] = {vsubq_u8(total, vshlq_n_u8(odd, 4)), odd};
+  for (int i = 0; i < 2; ++i, acc += kTilePixels) {
+    const uint16x8_t pairs = vreinterpretq_u16_u8(bytes[i]);
+    const uint16x8_t evens = vandq_u16(pairs, vdupq_n_u16(255)), odds = vshrq_n_u16(pairs, 8);
+    uint16_t* second = acc + kLanes / 2;
+    vst1q_u16(acc, first ? evens : vaddq_u16(vld1q_u16(acc), evens));
+    vst1q_u16(second, first ? odds : vaddq_u16(vld1q_u16(second), odds));
+  }
+}
+
 // Adds the byte sums of 16 pixels to two rows of accumulators.
 inline void Flush(uint8x16_t total, uint8x16_t odd, bool first, uint16_t* acc) {
   const uint8x16_t bytes[2] = {vsubq_u8(total, vshlq_n_u8(odd, 4)), odd};
@@ -144,7 +156,12 @@ void Quad(const BconvTile& tile, int pixel, uint16_t* acc) {
     SumTriples(&cursor, some, &sums);
     for (int pair = 0; pair < 2; ++pair) {
       for (int v = 0; v < kVectors; ++v) {
-        Flush(sums.total[pair][v], sums.odd[pair][v], done == 0, acc + 2 * pair * kTilePixels + pixel + 16 * v);
+        uint16_t* rows = acc + 2 * pair * kTilePixels + pixel;
+        if (tile.halves) {
+          FlushHalves(sums.total[pair][v], sums.odd[pair][v], done == 0, rows + v / 2 * kLanes + v % 2 * 8);
+        } else {
+          Flush(sums.total[pair][v], sums.odd[pair][v], done == 0, rows + 16 * v);
+        }
       }
     }
     done += some;

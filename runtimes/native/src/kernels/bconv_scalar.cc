@@ -34,6 +34,15 @@ void BconvScalar(const BconvTile& tile, uint16_t* acc) {
     uint16_t* even = acc + 2 * pair * kTilePixels;
     Pair(tile, tile.weights + 3 * static_cast<size_t>(tile.triples) * pair, even, even + kTilePixels);
   }
+  if (!tile.halves) return;
+  for (int c = 0; c < kQuad; ++c) {
+    uint16_t* row = acc + c * kTilePixels;
+    for (int v = 0; v < tile.vectors; ++v, row += kLanes) {
+      uint16_t in_order[kLanes];
+      std::memcpy(in_order, row, sizeof(in_order));
+      for (int p = 0; p < kLanes; ++p) row[AccumulatorAt(p, true)] = in_order[p];
+    }
+  }
 }
 
 }  // namespace bihrnet

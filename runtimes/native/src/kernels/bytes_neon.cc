@@ -8,65 +8,40 @@ namespace {
 
 constexpr int kStep = 16;
 
-inline int16x8_t Nearest(const ByteEpilogue& args, const ByteCurve& curve, uint16x8_t acc) {
-  int32x4_t counts[2] = {vreinterpretq_s32_u32(vshll_n_u16(vget_low_u16(acc), 1)),
-                         vreinterpretq_s32_u32(vshll_n_u16(vget_high_u16(acc), 1))};
-  for (int32x4_t& count : counts) {
-    count = vmaxq_s32(vminq_s32(count, vdupq_n_s32(args.clamp_max)), vdupq_n_s32(args.clamp_min));
-    const float32x4_t scaled = vmulq_n_f32(vcvtq_f32_s32(count), curve.multiplier);
-    count = vcvtnq_s32_f32(vaddq_f32(scaled, vdupq_n_f32(curve.bias)));
+inline int8x8_t SlopedHalf(int8x8_t x, const ByteMap& map) {
+  const int16x8_t scaled = vqrdmulhq_n_s16(vshlq_n_s16(vmovl_s8(x), 8), map.slope);
+  return vqmovn_s16(vshlq_s16(vqaddq_s16(scaled, vdupq_n_s16(map.round)), vdupq_n_s16(-map.shift)));
+}
+
+inline int8x16_t Sloped(int8x16_t x, const ByteMap& map) {
+  return vcombine_s8(SlopedHalf(vget_low_s8(x), map), SlopedHalf(vget_high_s8(x), map));
+}
+
+// What lies beyond a table's 64 bytes stays as it is.
+inline uint8x16_t LookUp(const int8_t* table, int8x16_t x) {
+  uint8x16_t place = veorq_u8(vreinterpretq_u8_s8(x), vdupq_n_u8(128));
+  uint8x16_t y = vdupq_n_u8(0);
+  for (int part = 0; part < 4; ++part) {
+    y = vqtbx4q_u8(y, vld1q_u8_x4(reinterpret_cast<const uint8_t*>(table + 64 * part)), place);
+    place = vsubq_u8(place, vdupq_n_u8(64));
   }
-  return vcombine_s16(vqmovn_s32(counts[0]), vqmovn_s32(counts[1]));
-}
-
-inline int8x8_t SlopedHalf(int8x8_t x, int16_t slope, int16_t round) {
-  const int16x8_t scaled = vqrdmulhq_n_s16(vshlq_n_s16(vmovl_s8(x), 8), slope);
-  return vqmovn_s16(vshrq_n_s16(vaddq_s16(scaled, vdupq_n_s16(round)), 8));
-}
-
-inline int8x16_t Sloped(int8x16_t x, int16_t slope, int16_t round) {
-  return vcombine_s8(SlopedHalf(vget_low_s8(x), slope, round), SlopedHalf(vget_high_s8(x), slope, round));
+  return y;
 }
 
 }  // namespace
-
-void ByteEpilogueNeon(const ByteEpilogue& args) {
-  for (int c = 0; c < args.channels; ++c) {
-    const ByteCurve& curve = args.curves[c];
-    if (curve.table != nullptr) {
-      ByteTableRow(args, c);
-      continue;
-    }
-    const uint16_t* acc = args.acc + c * kTilePixels;
-    for (int p = 0; p < args.pixels; p += kStep) {
-      int8x16_t x = vcombine_s8(vqmovn_s16(Nearest(args, curve, vld1q_u16(acc + p))),
-                                vqmovn_s16(Nearest(args, curve, vld1q_u16(acc + p + 8))));
-      if (curve.has_slope) x = vmaxq_s8(x, Sloped(x, curve.slope, curve.round));
-      if (args.residual != nullptr) x = vqaddq_s8(x, vld1q_s8(args.residual[c] + p));
-      if (args.second_residual != nullptr) x = vqaddq_s8(x, vld1q_s8(args.second_residual[c] + p));
-      vst1q_s8(args.rows[c] + p, x);
-    }
-  }
-}
-
-void ByteSumOfNeon(const ByteSum& args) {
-  for (int c = 0; c < args.channels; ++c) {
-    for (int p = 0; p < args.pixels; p += kStep) {
-      vst1q_s8(args.rows[c] + p, vqaddq_s8(vld1q_s8(args.a[c] + p), vld1q_s8(args.b[c] + p)));
-    }
-  }
-}
 
 void ByteMapNeon(const ByteMapArgs& args) {
   for (int c = 0; c < args.channels; ++c) {
     const ByteMap& map = args.maps[c];
     if (map.table != nullptr) {
-      ByteTableMap(args, c);
+      for (int p = 0; p < args.pixels; p += kStep) {
+        vst1q_s8(args.rows[c] + p, vreinterpretq_s8_u8(LookUp(map.table, vld1q_s8(args.source[c] + p))));
+      }
       continue;
     }
     for (int p = 0; p < args.pixels; p += kStep) {
       const int8x16_t x = vld1q_s8(args.source[c] + p);
-      const int8x16_t y = Sloped(x, map.slope, map.round);
+      const int8x16_t y = Sloped(x, map);
       vst1q_s8(args.rows[c] + p, map.or_x ? vmaxq_s8(x, y) : y);
     }
   }

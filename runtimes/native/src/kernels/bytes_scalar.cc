@@ -17,9 +17,20 @@ int Nearest(float y) {
   return Saturate(static_cast<int>(__builtin_copysignf(shifted - kIntegers, y)));
 }
 
-int Sloped(int x, int16_t slope, int16_t round) {
-  const int scaled = (x * 256 * slope + (1 << 14)) >> 15;
-  return Saturate((scaled + round) >> 8);
+int MulHigh(int a, int b) { return (a * b + (1 << 14)) >> 15; }
+
+int Sloped(int x, int16_t slope, int16_t round, int shift) {
+  const int word = MulHigh(256 * x, slope) + round;
+  return Saturate(std::clamp(word, -32768, 32767) >> shift);
+}
+
+int OnCurve(const ByteEpilogue& args, const ByteCurve& curve, unsigned count) {
+  if (curve.gain != 0) {
+    const auto word = static_cast<int16_t>(count * curve.gain + static_cast<unsigned>(int{curve.base}));
+    return Saturate((MulHigh(word, curve.factor) + curve.more) >> 8);
+  }
+  const int32_t twice = std::max(std::min(static_cast<int32_t>(2 * count), args.clamp_max), args.clamp_min);
+  return Nearest(static_cast<float>(twice) * curve.multiplier + curve.bias);
 }
 
 }  // namespace
@@ -32,9 +43,8 @@ void ByteEpilogueScalar(const ByteEpilogue& args) {
       continue;
     }
     for (int p = 0; p < args.pixels; ++p) {
-      const int32_t twice = std::max(std::min(2 * args.acc[c * kTilePixels + p], args.clamp_max), args.clamp_min);
-      int x = Nearest(static_cast<float>(twice) * curve.multiplier + curve.bias);
-      if (curve.has_slope) x = std::max(x, Sloped(x, curve.slope, curve.round));
+      int x = OnCurve(args, curve, args.acc[c * kTilePixels + AccumulatorAt(p, true)]);
+      if (curve.has_slope) x = std::max(x, Sloped(x, curve.slope, curve.round, 8));
       if (args.residual != nullptr) x = Saturate(x + args.residual[c][p]);
       if (args.second_residual != nullptr) x = Saturate(x + args.second_residual[c][p]);
       args.rows[c][p] = static_cast<int8_t>(x);
@@ -43,8 +53,19 @@ void ByteEpilogueScalar(const ByteEpilogue& args) {
 }
 
 void ByteSumOfScalar(const ByteSum& args) {
+  const ByteAddition& how = *args.how;
   for (int c = 0; c < args.channels; ++c) {
-    for (int p = 0; p < args.pixels; ++p) args.rows[c][p] = static_cast<int8_t>(Saturate(args.a[c][p] + args.b[c][p]));
+    for (int p = 0; p < args.pixels; ++p) {
+      const int a = args.a[c][p], b = args.b[c][p];
+      int8_t& sum = args.rows[c][p];
+      if (how.kind == ByteAddition::Kind::kExact) {
+        sum = ExactSum(how, a, b);
+      } else if (how.kind == ByteAddition::Kind::kWhole) {
+        sum = WholeSum(how, a, b);
+      } else {
+        sum = static_cast<int8_t>(Saturate(a + b));
+      }
+    }
   }
 }
 
@@ -52,12 +73,13 @@ void ByteMapScalar(const ByteMapArgs& args) {
   for (int c = 0; c < args.channels; ++c) {
     const ByteMap& map = args.maps[c];
     if (map.table != nullptr) {
-      ByteTableMap(args, c);
+      const int8_t* table = map.table + 128;
+      for (int p = 0; p < args.pixels; ++p) args.rows[c][p] = table[args.source[c][p]];
       continue;
     }
     for (int p = 0; p < args.pixels; ++p) {
       const int x = args.source[c][p];
-      const int y = Sloped(x, map.slope, map.round);
+      const int y = Sloped(x, map.slope, map.round, map.shift);
       args.rows[c][p] = static_cast<int8_t>(map.or_x ? std::max(x, y) : y);
     }
   }

@@ -1,6 +1,7 @@
 // The functions behind the kernel sets, one name an ISA. Units of an ISA that the target lacks compile to nothing.
 #pragma once
 
+#include "byte_sum.h"
 #include "kernels.h"
 
 namespace bihrnet {
@@ -64,11 +65,6 @@ inline int8_t HalfBytes(const int8_t* upper, const int8_t* lower, int i) {
   return static_cast<int8_t>((sum > 0 ? sum + 2 : sum - 2) / 4);
 }
 
-inline void ByteTableMap(const ByteMapArgs& args, int channel) {
-  const int8_t* table = args.maps[channel].table + 128;
-  for (int p = 0; p < args.pixels; ++p) args.rows[channel][p] = table[args.source[channel][p]];
-}
-
 // A row of a channel whose curve is a table.
 inline void ByteTableRow(const ByteEpilogue& args, int channel) {
   const auto add = [](int x, int y) {
@@ -79,7 +75,7 @@ inline void ByteTableRow(const ByteEpilogue& args, int channel) {
   const int8_t* table = args.curves[channel].table;
   int8_t* row = args.rows[channel];
   for (int p = 0; p < args.pixels; ++p) {
-    int x = table[acc[p]];
+    int x = table[acc[AccumulatorAt(p, true)]];
     if (args.residual != nullptr) x = add(x, args.residual[channel][p]);
     if (args.second_residual != nullptr) x = add(x, args.second_residual[channel][p]);
     row[p] = static_cast<int8_t>(x);

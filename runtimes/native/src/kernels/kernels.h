@@ -25,7 +25,14 @@ struct BconvTile {
   const uint16_t* weights;  // [2][3 * triples]; pair 0 is channels 0 and 1, pair 1 is channels 2 and 3
   int triples;
   int vectors;  // of kLanes pixels, 1 .. kTilePixels / kLanes
+  bool halves;  // how accumulators are laid out: see AccumulatorAt
 };
+
+// Where a pixel's accumulator lies: in order; or, in `halves`, of every kLanes pixels the even ones before the odd
+// ones, which is how kernels have them, and which bytes are put together from without a shuffle.
+constexpr int AccumulatorAt(int pixel, bool halves) {
+  return halves ? pixel / kLanes * kLanes + pixel % 2 * (kLanes / 2) + pixel % kLanes / 2 : pixel;
+}
 
 // A weight entry is the byte offset of a row of the lookup table in tables.h.
 constexpr uint16_t PairWeights(unsigned even_nibble, unsigned odd_nibble) {
@@ -229,24 +236,34 @@ struct Alternate {
   int to_pitch;
 };
 
-// int8 tensors are planes of bytes, laid out as those of floats are. From an accumulator to a channel's byte, as
-//   x = nearest integer, ties to even, to float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias, within int8
-//   x = max(x, (x * slope / 128, rounded half up, + round) >> 8)          where there is a slope
-// or, where `table` is given, as table[a].
+// int8 tensors are planes of bytes, laid out as those of floats are. From an accumulator to a channel's byte:
+//   table[a]                                                              where there is a table
+//   else x = (MulHigh(a * gain + base, factor) + more) >> 8               where there is a gain; words wrap, and
+//   saturate
+//                                                                         where `more` is added
+//   else x = nearest integer, ties to even, to float(min(max(2 a, clamp_min), clamp_max)) * multiplier + bias, within
+//        int8
+//   x = max(x, (MulHigh(256 * x, slope) + round) >> 8)                    where there is a slope
+// with MulHigh(a, b) = a * b / 2^15 to the nearest integer, ties up.
 struct ByteCurve {
+  uint16_t gain = 0;
+  int16_t base = 0;
+  int16_t factor = 0;
+  int16_t more = 0;
   float multiplier = 0.0f;
   float bias = 0.0f;
-  int16_t slope = 0;  // of 2^15; not negative
+  int16_t slope = 0;
   int16_t round = 0;
   bool has_slope = false;
   const int8_t* table = nullptr;  // [accumulators]
 };
 
-// A function of a byte: y = (x * slope / 128, rounded half up, + round) >> 8, or max(x, y) where `or_x`; where `table`
-// is given, table[x + 128].
+// A function of a byte: y = (MulHigh(256 * x, slope) + round) >> shift, words that saturate, within int8, or max(x, y)
+// where `or_x`; where `table` is given, table[x + 128].
 struct ByteMap {
-  int16_t slope = 0;  // of 2^15; not negative
+  int16_t slope = 0;
   int16_t round = 0;
+  int8_t shift = 8;  // 7 where the slope is more than 1
   bool or_x = false;
   const int8_t* table = nullptr;  // [256]
 };
@@ -261,7 +278,7 @@ struct ByteMapArgs {
 
 // rows = curve(acc) + residual + second_residual, each addition saturated.
 struct ByteEpilogue {
-  const uint16_t* acc;                   // [channels][kTilePixels], aligned to 16 bytes
+  const uint16_t* acc;                   // [channels][kTilePixels] in halves, aligned to 32 bytes
   int8_t* const* rows;                   // [channels] pointers to `pixels` bytes
   const ByteCurve* curves;               // [channels]
   const int8_t* const* residual;         // [channels] pointers to `pixels` bytes, or null; may equal rows
@@ -272,13 +289,33 @@ struct ByteEpilogue {
   int pixels;    // a multiple of kLanes, at most kTilePixels
 };
 
-// rows = a + b, saturated.
+// The sum of two bytes. TensorFlow Lite scales both operands and their sum, and rounds three times; where nothing is
+// rounded, or one operand is a multiple of the other, there is less to do.
+struct ByteAddition {
+  enum class Kind : uint8_t {
+    kExact,      // TensorFlow Lite's own steps: see ExactSum
+    kWhole,      // whole weights and one factor: see WholeSum
+    kSaturated,  // a + b, within int8
+  };
+  Kind kind = Kind::kExact;
+  int8_t weights[2] = {};  // 1 .. 127, together at most 128
+  int16_t factor = 0;
+  int16_t zero_points[3] = {};  // of a, b and the sum
+  int second_shift = 0;         // of b, before its mantissa; a is always halved
+  int32_t second_mantissa = 0;
+  int32_t sum_mantissa = 0;
+  int sum_shift = 0;  // to the right
+  int8_t low = -128;
+  int8_t high = 127;
+};
+
 struct ByteSum {
   int8_t* const* rows;     // [channels]
   const int8_t* const* a;  // [channels]; may equal rows
   const int8_t* const* b;  // the same
-  int channels;            // 1 .. kQuad
-  int pixels;              // a multiple of kLanes, at most kTilePixels
+  const ByteAddition* how;
+  int channels;  // 1 .. kQuad
+  int pixels;    // a multiple of kLanes, at most kTilePixels
 };
 
 // As Halve, of bytes: a mean's ties go away from zero.

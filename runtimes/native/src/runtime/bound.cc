@@ -93,7 +93,7 @@ void BoundProgram::AppendByteOp(ChainOp& op) {
     link.carries_second = op.carries_second;
     link.operands = operands_.data() + operands_.size();
     link.operand_count = 1;
-    operands_.push_back(OperandOf(op.plane, -1));
+    operands_.push_back(OperandOf(op.plane, op.resize));
   }
   links_.push_back(link);
 }

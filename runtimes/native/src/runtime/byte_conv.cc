@@ -123,8 +123,8 @@ void Executor::RunByteConv(const Step& step, const BoundStep& bound, const Item&
     kernels_.byte_conv(args);
   });
   for (int c = 0; c < channels; c += kQuad) {
-    RunByteLinks(bound, (first + c) / kQuad, std::min(kQuad, channels - c), item.first_pixel, item.pixels, rows + c,
-                 temporary + c);
+    RunByteLinks(step, bound, (first + c) / kQuad, std::min(kQuad, channels - c), item.first_pixel, item.pixels,
+                 rows + c, temporary + c);
   }
 }
 

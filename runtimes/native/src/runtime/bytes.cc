@@ -1,13 +1,15 @@
 // The executor's work on planes of bytes.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <utility>
 
 #include "runtime/executor.h"
 #include "runtime/image_rows.h"
 
 namespace bihrnet {
 namespace {
+
+constexpr int kLine = 64;  // bytes of a cache
 
 // TensorFlow Lite, integer_ops/pooling.h: a mean's ties go away from zero.
 int8_t PoolBytes(const Pool& pool, const Geometry& source, const int8_t* plane, int y, int x) {
@@ -29,6 +31,12 @@ int8_t PoolBytes(const Pool& pool, const Geometry& source, const int8_t* plane, 
   return static_cast<int8_t>(std::clamp(pool.average ? mean : largest, pool.low, pool.high));
 }
 
+void PrefetchRows(const int8_t* const* rows, int channels, int pixels) {
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; p += kLine) __builtin_prefetch(rows[c] + p);
+  }
+}
+
 }  // namespace
 
 void Executor::RunByteTile(const Step& step, const BoundStep& bound, int quad, int pixel, int pixels, StepTime* time) {
@@ -43,11 +51,11 @@ void Executor::RunByteTile(const Step& step, const BoundStep& bound, int quad, i
     ProduceBytes(step, bound, quad, channels, pixel, pixels, rows, time);
   }
   int8_t* const temporary[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
-  RunByteLinks(bound, quad, channels, pixel, pixels, rows, temporary);
+  RunByteLinks(step, bound, quad, channels, pixel, pixels, rows, temporary);
 }
 
 // What is done to rows that were just made, or read; `temporary` rows may be the same.
-void Executor::RunByteLinks(const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+void Executor::RunByteLinks(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                             const int8_t* const* made, int8_t* const* temporary) const {
   const int first = quad * kQuad;
   int8_t* rows[kQuad] = {};
@@ -65,7 +73,7 @@ void Executor::RunByteLinks(const BoundStep& bound, int quad, int channels, int 
       std::copy_n(temporary, kQuad, rows);
     }
     if (link.kind == Link::Kind::kByteSum) {
-      RunByteSum(link, quad, channels, pixel, pixels, current, rows);
+      RunByteSum(step, link, quad, channels, pixel, pixels, current, rows);
     } else {
       kernels_.byte_map({rows, current, link.maps + first, channels, pixels});
     }
@@ -73,17 +81,38 @@ void Executor::RunByteLinks(const BoundStep& bound, int quad, int channels, int 
   }
 }
 
-void Executor::RunByteSum(const Link& link, int quad, int channels, int pixel, int pixels, const int8_t* const* source,
-                          int8_t* const* rows) const {
+void Executor::RunByteSum(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
+                          const int8_t* const* source, int8_t* const* rows) const {
+  alignas(64) int8_t scratch[kQuad][kTilePixels];
   const int8_t* operands[kQuad];
-  ByteRowsOf(link.operands[0].planes, quad * kQuad, pixel, operands);
-  const ByteAddition& sum = *link.addition;
-  if (sum.plain) return kernels_.byte_sum({rows, source, operands, channels, pixels});
-  const int8_t* table = sum.table.data() + 256 * 128 + 128;
-  const ptrdiff_t own = link.carries_second ? 1 : 256, other = link.carries_second ? 256 : 1;
+  ByteOperandOf(step, link.operands[0], quad, channels, pixel, pixels, scratch, operands);
+  const int8_t* const* second = operands;
+  if (link.carries_second) std::swap(source, second);
+  kernels_.byte_sum({rows, source, second, link.addition, channels, pixels});
+}
+
+// Where an operand's rows are: in its planes, or, resized, in `scratch`.
+void Executor::ByteOperandOf(const Step& step, const Operand& operand, int quad, int channels, int pixel, int pixels,
+                             int8_t (*scratch)[kTilePixels], const int8_t** rows) const {
+  if (operand.resize == nullptr) return ByteRowsOf(operand.planes, quad * kQuad, pixel, rows);
   for (int c = 0; c < channels; ++c) {
-    for (int p = 0; p < pixels; ++p) rows[c][p] = table[own * source[c][p] + other * operands[c][p]];
+    ByteResizeRow(step, operand, quad * kQuad + c, pixel, pixels, scratch[c]);
+    rows[c] = scratch[c];
   }
+}
+
+void Executor::ByteResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
+                             int8_t* row) const {
+  const Resize& resize = *operand.resize;
+  const int8_t* plane = operand.planes.ByteRow(channel);
+  ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
+    const int8_t* from = plane + ptrdiff_t{resize.row[static_cast<size_t>(y)]} * operand.pitch;
+    if (resize.factor > 0 && x % resize.factor == 0) {
+      kernels_.byte_repeat({from + x / resize.factor, row + at, resize.factor, count});
+      return;
+    }
+    for (int i = 0; i < count; ++i) row[at + i] = from[resize.column[static_cast<size_t>(x + i)]];
+  });
 }
 
 void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
@@ -120,20 +149,11 @@ void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, 
         }
       });
     }
-    case StepKind::kResize: {
-      const Resize& resize = step.resize;
-      return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
-        const ptrdiff_t from = ptrdiff_t{resize.row[static_cast<size_t>(y)]} * bound.source.pitch;
-        for (int c = 0; c < channels; ++c) {
-          const int8_t* row = bound.source.planes.ByteRow(quad * kQuad + c) + from;
-          if (resize.factor > 0 && x % resize.factor == 0) {
-            kernels_.byte_repeat({row + x / resize.factor, rows[c] + at, resize.factor, count});
-            continue;
-          }
-          for (int i = 0; i < count; ++i) rows[c][at + i] = row[resize.column[static_cast<size_t>(x + i)]];
-        }
-      });
-    }
+    case StepKind::kResize:
+      for (int c = 0; c < channels; ++c) {
+        ByteResizeRow(step, bound.source, quad * kQuad + c, pixel, pixels, rows[c]);
+      }
+      return;
     case StepKind::kDequantize: {
       const uint8_t* signs = SignPlane(step.source, quad) + pixel;
       for (int c = 0; c < channels; ++c) {
@@ -149,7 +169,16 @@ void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, 
 void Executor::ByteBconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                              int8_t* const* rows, StepTime* time) {
   alignas(64) uint16_t acc[kQuad * kTilePixels];
-  CountSigns(bound, quad, pixel, pixels, acc, time);
+  // What the epilogue reads and writes is on its way while signs are counted: rows are too short for the processor to
+  // see them coming.
+  const int8_t* residuals[2][kQuad];
+  for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
+    if (bound.residuals[i].resize != nullptr) continue;
+    ByteRowsOf(bound.residuals[i].planes, quad * kQuad, pixel, residuals[i]);
+    PrefetchRows(residuals[i], channels, pixels);
+  }
+  if (bound.target.first != nullptr) PrefetchRows(rows, channels, pixels);
+  CountSigns(bound, quad, pixel, pixels, !bound.pads_are_zero, acc, time);
   if (bound.pads_are_zero) {
     alignas(64) float scratch[kQuad][kTilePixels] = {};
     float* const real[kQuad] = {scratch[0], scratch[1], scratch[2], scratch[3]};
@@ -162,13 +191,13 @@ void Executor::ByteBconvRows(const Step& step, const BoundStep& bound, int quad,
     }
     return;
   }
-  const int8_t* residuals[2][kQuad];
+  alignas(64) int8_t resized[2][kQuad][kTilePixels];
   ByteEpilogue epilogue = {};
   epilogue.acc = acc;
   epilogue.rows = rows;
   epilogue.curves = bound.curves + quad * kQuad;
   for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
-    ByteRowsOf(bound.residuals[i].planes, quad * kQuad, pixel, residuals[i]);
+    ByteOperandOf(step, bound.residuals[i], quad, channels, pixel, pixels, resized[i], residuals[i]);
     (i == 0 ? epilogue.residual : epilogue.second_residual) = residuals[i];
   }
   epilogue.clamp_min = bound.clamp_min;

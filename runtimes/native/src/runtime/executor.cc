@@ -298,12 +298,12 @@ void Executor::Produce(const Step& step, const BoundStep& bound, int quad, int c
   }
 }
 
-void Executor::CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, uint16_t* acc,
+void Executor::CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, bool halves, uint16_t* acc,
                           StepTime* time) const {
   const uint64_t start = time != nullptr ? Ticks() : 0;
   kernels_.bconv({bound.source.planes.first + pixel, bound.offsets,
                   bound.weights + static_cast<size_t>(quad) * 6 * static_cast<size_t>(bound.triples), bound.triples,
-                  pixels / kLanes},
+                  pixels / kLanes, halves},
                  acc);
   if (time != nullptr) time->bconv_ticks += Ticks() - start;
 }
@@ -312,7 +312,7 @@ void Executor::BconvRows(const Step& step, const BoundStep& bound, int quad, int
                          float* const* rows, StepTime* time) {
   alignas(64) uint16_t acc[kQuad * kTilePixels];
   const int first = quad * kQuad;
-  CountSigns(bound, quad, pixel, pixels, acc, time);
+  CountSigns(bound, quad, pixel, pixels, false, acc, time);
   if (bound.pads_are_zero) return CorrectedRows(step, bound, quad, channels, pixel, pixels, acc, rows);
   alignas(64) float resized[2][kQuad][kTilePixels];
   const float* residuals[2][kQuad];

@@ -56,12 +56,16 @@ class Executor {
                     int8_t* const* rows, StepTime* time);
   void ByteBconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                      int8_t* const* rows, StepTime* time);
-  void RunByteLinks(const BoundStep& bound, int quad, int channels, int pixel, int pixels, const int8_t* const* made,
-                    int8_t* const* temporary) const;
+  void RunByteLinks(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
+                    const int8_t* const* made, int8_t* const* temporary) const;
+  void ByteOperandOf(const Step& step, const Operand& operand, int quad, int channels, int pixel, int pixels,
+                     int8_t (*scratch)[kTilePixels], const int8_t** rows) const;
+  void ByteResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, int8_t* row) const;
   void RunByteConv(const Step& step, const BoundStep& bound, const Item& item) const;
-  void RunByteSum(const Link& link, int quad, int channels, int pixel, int pixels, const int8_t* const* source,
-                  int8_t* const* rows) const;
-  void CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, uint16_t* acc, StepTime* time) const;
+  void RunByteSum(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
+                  const int8_t* const* source, int8_t* const* rows) const;
+  void CountSigns(const BoundStep& bound, int quad, int pixel, int pixels, bool halves, uint16_t* acc,
+                  StepTime* time) const;
   void SetSigns(const BoundStep& bound, const Link& link, int quad, int channels, int pixel, int pixels,
                 const float* const* rows, const int8_t* const* bytes) const;
   void LoadRows(const Step& step, int quad, int channels, int pixel, int pixels, float* const* rows) const;
