@@ -237,14 +237,27 @@ void TestHalve(const Kernels& set) {
 }
 
 void TestRepeat(const Kernels& set, int factor) {
-  const int pixels = Random(1, 100);
-  const int count = (pixels + factor - 1) / factor;
-  Input<int8_t> from(static_cast<size_t>(count) + kLanes);
-  for (int i = 0; i < count + kLanes; ++i) from[i] = static_cast<int8_t>(Random(-128, 127));
-  Output<int8_t> to(pixels);
-  set.byte_repeat({from.get(), to.data(), factor, pixels});
+  const int width = Random(1, 70), height = Random(1, 8);
+  const int pitch = width + Random(0, 4);
+  const int from_height = Random(1, height), from_width = (width + factor - 1) / factor;
+  const int from_pitch = from_width + Random(0, 3);
+  const int size = (from_height - 1) * from_pitch + from_width + kLanes;
+  Input<int8_t> from(static_cast<size_t>(size));
+  for (int i = 0; i < size; ++i) from[i] = static_cast<int8_t>(Random(-128, 127));
+  std::vector<int> rows(static_cast<size_t>(height));
+  for (int& row : rows) row = Random(0, from_height - 1);
+  const int first = Random(0, height * pitch - 1);
+  const int pixels = Random(1, height * pitch - first + 20);
+  Output<int8_t> to(static_cast<size_t>(pixels));
+  const std::vector<int8_t> before(to.data(), to.data() + pixels);
+  set.byte_repeat({from.get(), from_pitch, rows.data(), factor, to.data(), first / pitch, first % pitch, pixels, height,
+                   width, pitch});
   bool same = to.GuardsHold();
-  for (int i = 0; i < pixels; ++i) same = same && to.data()[i] == from[i / factor];
+  for (int i = 0; i < pixels; ++i) {
+    const int y = (first + i) / pitch, x = (first + i) % pitch;
+    const bool image = y < height && x < width;
+    same = same && to.data()[i] == (image ? from[rows[y] * from_pitch + x / factor] : before[static_cast<size_t>(i)]);
+  }
   if (!same) Fail("repeating bytes " + std::to_string(factor) + " times", set.name);
 }
 
@@ -257,7 +270,7 @@ void TestBytes(const Kernels& set) {
   for (int i = 0; i < 200; ++i) TestSigns(set);
   for (int i = 0; i < 300; ++i) TestHalve(set);
   for (int factor = 1; factor <= 9; ++factor) {
-    for (int i = 0; i < 30; ++i) TestRepeat(set, factor);
+    for (int i = 0; i < 100; ++i) TestRepeat(set, factor);
   }
 }
 

@@ -9,7 +9,7 @@ namespace bihrnet {
 namespace {
 
 constexpr float kWithinInt32 = 1e9f;
-constexpr int kGains = 48;  // that are tried, each with some factors
+constexpr int kGains = 24;  // that are tried
 
 int Clamped(int x) { return std::clamp(x, -128, 127); }
 
@@ -137,7 +137,7 @@ class Channel {
     for (int gain = most; gain > 0 && gain > most - kGains; --gain) {
       const int base = -(gain * last + 1) / 2;
       const double factor = an_accumulator / gain * 32768.0;
-      for (const int near : {0, 1, -1, 2, -2, 3, -3}) {
+      for (const int near : {0, 1, -1}) {
         const double rounded = std::nearbyint(factor) + near;
         if (std::fabs(rounded) > 32767.0) continue;
         curve_.gain = static_cast<uint16_t>(gain);

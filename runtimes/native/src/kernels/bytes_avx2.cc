@@ -123,12 +123,20 @@ void ByteRepeatAvx2(const ByteRepeat& args) {
   alignas(16) int8_t places[kStep];
   for (int i = 0; i < kStep; ++i) places[i] = static_cast<int8_t>(i >> shift);
   const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(places));
-  int i = 0;
-  for (; i + kStep <= args.pixels; i += kStep) {
-    const __m128i few = _mm_loadu_si128(reinterpret_cast<const __m128i*>(args.from + (i >> shift)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(args.to + i), _mm_shuffle_epi8(few, order));
-  }
-  for (; i < args.pixels; ++i) args.to[i] = args.from[i >> shift];
+  ForEachRow(args, [&](const int8_t* from, int x, int8_t* to, int count) {
+    from += x >> shift;
+    int8_t* const end = to + count;
+    const int begun = x & (args.factor - 1);
+    if (begun != 0) {
+      for (int i = begun; i < args.factor && to != end; ++i) *to++ = *from;
+      ++from;
+    }
+    for (; end - to >= kStep; to += kStep, from += kStep >> shift) {
+      const __m128i few = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_shuffle_epi8(few, order));
+    }
+    for (int i = 0; to != end; ++i) *to++ = from[i >> shift];
+  });
 }
 
 void ByteSignsAvx2(const ByteSigns& args) {

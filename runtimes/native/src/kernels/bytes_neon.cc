@@ -68,11 +68,19 @@ void ByteRepeatNeon(const ByteRepeat& args) {
   uint8_t places[kStep];
   for (int i = 0; i < kStep; ++i) places[i] = static_cast<uint8_t>(i >> shift);
   const uint8x16_t order = vld1q_u8(places);
-  int i = 0;
-  for (; i + kStep <= args.pixels; i += kStep) {
-    vst1q_s8(args.to + i, vqtbl1q_s8(vld1q_s8(args.from + (i >> shift)), order));
-  }
-  for (; i < args.pixels; ++i) args.to[i] = args.from[i >> shift];
+  ForEachRow(args, [&](const int8_t* from, int x, int8_t* to, int count) {
+    from += x >> shift;
+    int8_t* const end = to + count;
+    const int begun = x & (args.factor - 1);
+    if (begun != 0) {
+      for (int i = begun; i < args.factor && to != end; ++i) *to++ = *from;
+      ++from;
+    }
+    for (; end - to >= kStep; to += kStep, from += kStep >> shift) {
+      vst1q_s8(to, vqtbl1q_s8(vld1q_s8(from), order));
+    }
+    for (int i = 0; to != end; ++i) *to++ = from[i >> shift];
+  });
 }
 
 void ByteSignsNeon(const ByteSigns& args) {

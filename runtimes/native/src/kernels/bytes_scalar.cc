@@ -94,9 +94,7 @@ void ByteHalveScalar(const ByteHalve& args) {
   }
 }
 
-void ByteRepeatScalar(const ByteRepeat& args) {
-  for (int i = 0; i < args.pixels; ++i) args.to[i] = args.from[i / args.factor];
-}
+void ByteRepeatScalar(const ByteRepeat& args) { RepeatEach(args); }
 
 void ByteSignsScalar(const ByteSigns& args) {
   for (int p = 0; p < args.pixels; ++p) {

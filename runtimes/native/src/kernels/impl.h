@@ -50,14 +50,21 @@ inline void HalveRow(const float* upper, const float* lower, float* to, int firs
 }
 
 // Calls f(from, x, to, count) for what the range has of every image row.
-template <typename F>
-inline void ForEachRow(const Repeat& args, F f) {
+template <typename T, typename F>
+inline void ForEachRow(const RepeatOf<T>& args, F f) {
   int x = args.x;
   int at = -x;  // of the row's first pixel in the range
   for (int y = args.y; y < args.height && at < args.pixels; ++y, at += args.pitch, x = 0) {
     const int end = args.width < args.pixels - at ? args.width : args.pixels - at;
     if (x < end) f(args.from + static_cast<ptrdiff_t>(args.rows[y]) * args.from_pitch, x, args.to + at + x, end - x);
   }
+}
+
+template <typename T>
+inline void RepeatEach(const RepeatOf<T>& args) {
+  ForEachRow(args, [&](const T* from, int x, T* to, int count) {
+    for (int i = 0; i < count; ++i) to[i] = from[(x + i) / args.factor];
+  });
 }
 
 inline int8_t HalfBytes(const int8_t* upper, const int8_t* lower, int i) {

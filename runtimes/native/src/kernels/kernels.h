@@ -212,19 +212,22 @@ struct FloatConvRow {
 
 // A range of a plane that repeats every pixel of a smaller plane: pixel (y, x) is from[rows[y] * from_pitch + x /
 // factor].
-struct Repeat {
-  const float* from;  // the smaller plane
+template <typename T>
+struct RepeatOf {
+  const T* from;  // the smaller plane
   int from_pitch;
   const int* rows;  // [height]
   int factor;
-  float* to;  // the range's first pixel; pad columns are left as they are
-  int y;      // of the range's first pixel
-  int x;      // of it, below pitch
+  T* to;  // the range's first pixel; pad columns are left as they are
+  int y;  // of the range's first pixel
+  int x;  // of it, below pitch
   int pixels;
   int height;
   int width;
   int pitch;
 };
+using Repeat = RepeatOf<float>;
+using ByteRepeat = RepeatOf<int8_t>;  // as many as kLanes bytes are read past a row's last pixel
 
 // Every second byte of every row: to[row * to_pitch + i] = from[row * from_pitch + 2 i].
 struct Alternate {
@@ -326,15 +329,6 @@ struct ByteHalve {
   int rows;
   int from_pitch;
   int to_pitch;
-};
-
-// Every pixel of a row `factor` times, from its first on: to[i] = from[i / factor]. As many as kLanes bytes are read
-// past the last one.
-struct ByteRepeat {
-  const int8_t* from;
-  int8_t* to;
-  int factor;
-  int pixels;  // any number
 };
 
 // nibbles[p] = mask[p] & (always | sum over c of (rows[c][p] < thresholds[c]) << c)

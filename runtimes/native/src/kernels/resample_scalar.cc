@@ -10,11 +10,7 @@ void HalveRowsScalar(const Halve& args) {
   }
 }
 
-void RepeatRowsScalar(const Repeat& args) {
-  ForEachRow(args, [&](const float* from, int x, float* to, int count) {
-    for (int i = 0; i < count; ++i) to[i] = from[(x + i) / args.factor];
-  });
-}
+void RepeatRowsScalar(const Repeat& args) { RepeatEach(args); }
 
 void EverySecondScalar(const Alternate& args) {
   const uint8_t* from = args.from;

@@ -104,14 +104,43 @@ void Executor::ByteOperandOf(const Step& step, const Operand& operand, int quad,
 void Executor::ByteResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels,
                              int8_t* row) const {
   const Resize& resize = *operand.resize;
+  const Geometry& geometry = GeometryOf(step);
   const int8_t* plane = operand.planes.ByteRow(channel);
-  ForEachRun(GeometryOf(step), pixel, pixels, [&](int y, int x, int at, int count) {
+  if (resize.factor > 0) {
+    const int y = pixel / geometry.pitch;
+    return kernels_.byte_repeat({plane, operand.pitch, resize.row.data(), resize.factor, row, y,
+                                 pixel - y * geometry.pitch, pixels, geometry.height, geometry.width, geometry.pitch});
+  }
+  ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
     const int8_t* from = plane + ptrdiff_t{resize.row[static_cast<size_t>(y)]} * operand.pitch;
-    if (resize.factor > 0 && x % resize.factor == 0) {
-      kernels_.byte_repeat({from + x / resize.factor, row + at, resize.factor, count});
-      return;
-    }
     for (int i = 0; i < count; ++i) row[at + i] = from[resize.column[static_cast<size_t>(x + i)]];
+  });
+}
+
+void Executor::PoolByteRow(const Step& step, const BoundStep& bound, int channel, int pixel, int pixels,
+                           int8_t* row) const {
+  const Geometry& geometry = GeometryOf(step);
+  const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
+  const Pool& pool = step.pool;
+  const int8_t* plane = bound.source.planes.ByteRow(channel);
+  const bool halves = Halves(pool, source, geometry) && pool.low == -128 && pool.high == 127;
+  // Whole rows are one call.
+  const int first = pixel / geometry.pitch;
+  const int whole =
+      halves && pixel % geometry.pitch == 0 ? std::clamp(geometry.height - first, 0, pixels / geometry.pitch) : 0;
+  const int done = whole * geometry.pitch;
+  if (whole > 0) {
+    kernels_.byte_halve(
+        {plane + ptrdiff_t{2} * first * source.pitch, row, geometry.width, whole, source.pitch, geometry.pitch});
+  }
+  ForEachRun(geometry, pixel + done, pixels - done, [&](int y, int x, int at, int count) {
+    int8_t* to = row + done + at;
+    if (halves) {
+      kernels_.byte_halve(
+          {plane + ptrdiff_t{2} * y * source.pitch + 2 * x, to, count, 1, source.pitch, geometry.pitch});
+    } else {
+      for (int i = 0; i < count; ++i) to[i] = PoolBytes(pool, source, plane, y, x + i);
+    }
   });
 }
 
@@ -130,25 +159,9 @@ void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, 
         }
       });
     }
-    case StepKind::kPool: {
-      const Geometry& source = program_.geometries[static_cast<size_t>(ValueOf(step.source).geometry)];
-      const Pool& pool = step.pool;
-      if (Halves(pool, source, geometry) && pool.low == -128 && pool.high == 127) {
-        return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
-          for (int c = 0; c < channels; ++c) {
-            const int8_t* plane = bound.source.planes.ByteRow(quad * kQuad + c);
-            kernels_.byte_halve({plane + ptrdiff_t{2} * y * source.pitch + 2 * x, rows[c] + at, count, 1, source.pitch,
-                                 geometry.pitch});
-          }
-        });
-      }
-      return ForEachRun(geometry, pixel, pixels, [&](int y, int x, int at, int count) {
-        for (int c = 0; c < channels; ++c) {
-          const int8_t* plane = bound.source.planes.ByteRow(quad * kQuad + c);
-          for (int i = 0; i < count; ++i) rows[c][at + i] = PoolBytes(pool, source, plane, y, x + i);
-        }
-      });
-    }
+    case StepKind::kPool:
+      for (int c = 0; c < channels; ++c) PoolByteRow(step, bound, quad * kQuad + c, pixel, pixels, rows[c]);
+      return;
     case StepKind::kResize:
       for (int c = 0; c < channels; ++c) {
         ByteResizeRow(step, bound.source, quad * kQuad + c, pixel, pixels, rows[c]);

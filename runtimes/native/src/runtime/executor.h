@@ -60,6 +60,7 @@ class Executor {
                     const int8_t* const* made, int8_t* const* temporary) const;
   void ByteOperandOf(const Step& step, const Operand& operand, int quad, int channels, int pixel, int pixels,
                      int8_t (*scratch)[kTilePixels], const int8_t** rows) const;
+  void PoolByteRow(const Step& step, const BoundStep& bound, int channel, int pixel, int pixels, int8_t* row) const;
   void ByteResizeRow(const Step& step, const Operand& operand, int channel, int pixel, int pixels, int8_t* row) const;
   void RunByteConv(const Step& step, const BoundStep& bound, const Item& item) const;
   void RunByteSum(const Step& step, const Link& link, int quad, int channels, int pixel, int pixels,
