@@ -9,8 +9,6 @@
 namespace bihrnet {
 namespace {
 
-constexpr int kLine = 64;  // bytes of a cache
-
 // TensorFlow Lite, integer_ops/pooling.h: a mean's ties go away from zero.
 int8_t PoolBytes(const Pool& pool, const Geometry& source, const int8_t* plane, int y, int x) {
   const int top = y * pool.stride_height - pool.pad_top;
@@ -29,12 +27,6 @@ int8_t PoolBytes(const Pool& pool, const Geometry& source, const int8_t* plane, 
   const int count = (y1 - y0) * (x1 - x0);
   const int mean = (sum > 0 ? sum + count / 2 : sum - count / 2) / count;
   return static_cast<int8_t>(std::clamp(pool.average ? mean : largest, pool.low, pool.high));
-}
-
-void PrefetchRows(const int8_t* const* rows, int channels, int pixels) {
-  for (int c = 0; c < channels; ++c) {
-    for (int p = 0; p < pixels; p += kLine) __builtin_prefetch(rows[c] + p);
-  }
 }
 
 }  // namespace
@@ -182,15 +174,6 @@ void Executor::ProduceBytes(const Step& step, const BoundStep& bound, int quad, 
 void Executor::ByteBconvRows(const Step& step, const BoundStep& bound, int quad, int channels, int pixel, int pixels,
                              int8_t* const* rows, StepTime* time) {
   alignas(64) uint16_t acc[kQuad * kTilePixels];
-  // What the epilogue reads and writes is on its way while signs are counted: rows are too short for the processor to
-  // see them coming.
-  const int8_t* residuals[2][kQuad];
-  for (int i = 0; i < 2 && bound.residuals[i].planes.first != nullptr; ++i) {
-    if (bound.residuals[i].resize != nullptr) continue;
-    ByteRowsOf(bound.residuals[i].planes, quad * kQuad, pixel, residuals[i]);
-    PrefetchRows(residuals[i], channels, pixels);
-  }
-  if (bound.target.first != nullptr) PrefetchRows(rows, channels, pixels);
   CountSigns(bound, quad, pixel, pixels, !bound.pads_are_zero, acc, time);
   if (bound.pads_are_zero) {
     alignas(64) float scratch[kQuad][kTilePixels] = {};
@@ -205,6 +188,7 @@ void Executor::ByteBconvRows(const Step& step, const BoundStep& bound, int quad,
     return;
   }
   alignas(64) int8_t resized[2][kQuad][kTilePixels];
+  const int8_t* residuals[2][kQuad];
   ByteEpilogue epilogue = {};
   epilogue.acc = acc;
   epilogue.rows = rows;
