@@ -45,7 +45,7 @@ void TestBconv(const Kernels& set, int nibbles, int vectors) {
           k < nibbles ? PairWeights(nibble[even], nibble[even + nibbles]) : kNoWeights;
     }
   }
-  const BconvTile tile = {signs.get() + origin, offsets.get(), weights.get(), triples, vectors};
+  const BconvTile tile = {signs.get() + origin, offsets.get(), weights.get(), triples, vectors, Random(0, 1) != 0};
   Output<uint16_t> acc(kQuad * kTilePixels);
   set.bconv(tile, acc.data());
   bool same = acc.GuardsHold();
@@ -56,7 +56,9 @@ void TestBconv(const Kernels& set, int nibbles, int vectors) {
       const uint8_t* from = tile.signs + offsets[k];
       for (uint32_t& count : counts) count += kOnes[(*from++ ^ weight) & 15];
     }
-    for (int p = 0; p < bytes; ++p) same = same && acc.data()[c * kTilePixels + p] == static_cast<uint16_t>(counts[p]);
+    for (int p = 0; p < bytes; ++p) {
+      same = same && acc.data()[c * kTilePixels + AccumulatorAt(p, tile.halves)] == static_cast<uint16_t>(counts[p]);
+    }
   }
   if (!same)
     Fail("bconv of " + std::to_string(nibbles) + " nibbles, " + std::to_string(vectors) + " vectors", set.name);
