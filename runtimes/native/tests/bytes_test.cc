@@ -70,7 +70,7 @@ void TestEpilogue(const Kernels& set, int residuals, bool own) {
     curve.round = static_cast<int16_t>(Random(0, 255));
     if (Random(0, 2) == 0) {
       curve.gain = static_cast<uint16_t>(Random(0, 3) ? Random(1, 65535 / most + 1) : Random(1, 65535));
-      curve.base = static_cast<int16_t>(Random(0, 1) ? -curve.gain * most / 2 : Random(-32768, 32767));
+      curve.base = static_cast<int16_t>(Random(0, 1) ? -int64_t{curve.gain} * most / 2 : Random(-32768, 32767));
       curve.factor = static_cast<int16_t>(Random(-32767, 32767));
       curve.more = static_cast<int16_t>(Random(0, 3) ? Random(-300, 300) : Random(-32768, 32767));
     }

@@ -102,4 +102,6 @@ void TestConvs(const Kernels& set);  // kernels_conv_test.cc
 
 void TestBytes(const Kernels& set);  // bytes_test.cc
 
+void TestByteConvs(const Kernels& set);  // byte_conv_test.cc
+
 }  // namespace bihrnet

@@ -314,7 +314,8 @@ int main() {
                 {"sums", TestSums},
                 {"repeats", TestRepeats},
                 {"conv", TestConvs},
-                {"bytes", TestBytes}};
+                {"bytes", TestBytes},
+                {"byte conv", TestByteConvs}};
   for (const Kernels* set : {ScalarKernels(), Avx2Kernels(), NeonKernels()}) {
     if (set == nullptr) continue;
     for (const auto& test : kTests) {
