@@ -4,15 +4,13 @@
 #include <cmath>
 #include <vector>
 
-#include "compiler/fixed_point.h"
 #include "kernels/byte_sum.h"
 
 namespace bihrnet {
 namespace {
 
-constexpr int kAdditionShift = 20;  // TensorFlow Lite, add.cc: bits that operands gain before they are scaled
-constexpr int kTries = 4;           // factors to both sides of the exact one
-constexpr int kMostWeights = 128;   // together: more would not fit the kernels' words
+constexpr int kTries = 4;          // factors to both sides of the exact one
+constexpr int kMostWeights = 128;  // together: more would not fit the kernels' words
 constexpr double kSameRatio = 1e-5;
 
 // Where both scales are multiples of a third, a sum has few values, and rounds like a product of words: ties go away
@@ -72,13 +70,6 @@ bool Saturates(const ByteAddition& how) {
 }
 
 }  // namespace
-
-// The optimized kernels round an operand once, after all of its shifts, where the reference kernels do so twice.
-int32_t AddBytes(const ByteAddition& how, int a, int b) {
-  const int32_t first = (a - how.zero_points[0]) * (1 << (kAdditionShift - 1));
-  const int32_t second = DoublingHighMultiply((b - how.zero_points[1]) * (1 << how.second_shift), how.second_mantissa);
-  return Multiply(first + second, {how.sum_mantissa, -how.sum_shift}) + how.zero_points[2];
-}
 
 ByteAddition ByteAdditionOf(const Tensor& a, const Tensor& b, const Tensor& sum, std::pair<int32_t, int32_t> range) {
   ByteAddition how;

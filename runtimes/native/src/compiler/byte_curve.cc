@@ -10,6 +10,8 @@ namespace {
 
 constexpr float kWithinInt32 = 1e9f;
 constexpr int kGains = 24;  // that are tried
+constexpr size_t kAskedFirst = 8;
+constexpr double kHalfBit = 1.0 / (1 << 24);  // of a float
 
 int Clamped(int x) { return std::clamp(x, -128, 127); }
 
@@ -22,7 +24,10 @@ float Line(int32_t twice, float multiplier, float bias) {
 // What LCE rounds to: ties go away from zero.
 int RoundAway(float y) {
   if (y >= 127.0f) return 127;
-  return y >= -128.0f ? static_cast<int>(std::round(y)) : -128;  // NaN, too
+  if (!(y >= -128.0f)) return -128;  // NaN, too
+  const int whole = static_cast<int>(y);
+  const float rest = y - static_cast<float>(whole);  // exact
+  return whole + (rest >= 0.5f ? 1 : 0) - (rest <= -0.5f ? 1 : 0);
 }
 
 int RoundEven(float y) { return Clamped(static_cast<int>(std::nearbyint(std::clamp(y, -200.0f, 200.0f)))); }
@@ -48,8 +53,8 @@ bool FindSlope(const int8_t* map, const bool* occurs, bool or_x, Slope* found) {
     double low = -32767.0, high = 32767.0;
     for (int x = -128; x < (or_x ? 0 : 128); ++x) {
       if (!occurs[x + 128] || x == 0) continue;
-      const double y = map[x + 128];
-      const double one = 128.0 * (256.0 * y - round) / x, other = 128.0 * (256.0 * (y + 1) - round) / x;
+      const double by = 128.0 / x;
+      const double one = (256.0 * map[x + 128] - round) * by, other = one + 256.0 * by;
       low = std::max(low, std::min(one, other));
       high = std::min(high, std::max(one, other));
     }
@@ -92,23 +97,28 @@ bool FindLine(const int8_t* map, ByteMap* line) {
   return false;
 }
 
-// One channel's bytes by accumulator, and which bytes occur.
+// One channel's bytes by accumulator: where they change, and which occur.
 class Channel {
  public:
   Channel(const Bconv& bconv, int channel) : bconv_(bconv) {
     curve_.multiplier = bconv.multiplier[static_cast<size_t>(channel)];
     curve_.bias = bconv.bias[static_cast<size_t>(channel)] + 0.0f;
-    const int last = std::min(12 * bconv.triples, 65535);
-    for (int acc = 0; acc <= last; ++acc) {
-      bytes_.push_back(RoundAway(LineAt(acc, curve_.bias)));
-      // Both functions rise, or fall, all along: they are the same where they are so at both ends and on both sides of
-      // every change.
-      if (acc > 0 && bytes_[static_cast<size_t>(acc)] == bytes_[static_cast<size_t>(acc) - 1]) continue;
-      if (acc > 0 && ends_.back() < acc - 1) ends_.push_back(acc - 1);
-      ends_.push_back(acc);
+    last_ = std::min(12 * bconv.triples, 65535);
+    // Bytes rise, or fall, all along, and so do those of the kernels: they are the same where they are so at both ends
+    // and on both sides of every change.
+    const int final = ByteAt(last_);
+    const double bias = curve_.bias;
+    one_ = 0.5 / static_cast<double>(curve_.multiplier);
+    off_ = (std::fabs(bias) + 300) * kHalfBit * std::fabs(one_) + 1e-6;
+    ends_.reserve(2 * 256);
+    for (int acc = 0; acc <= last_; ++acc) {
+      const int byte = ByteAt(acc);
+      const int last = byte == final ? last_ : NextChange(acc, byte, final > byte) - 1;
+      ends_.emplace_back(acc, byte);
+      if (last > acc) ends_.emplace_back(last, byte);
+      occurs_[byte + 128] = true;
+      acc = last;
     }
-    ends_.push_back(last);
-    for (const int byte : bytes_) occurs_[byte + 128] = true;
   }
 
   // Whether a curve of the kernels gives all of them, and `map` (null: as they are) of them.
@@ -119,9 +129,40 @@ class Channel {
     return true;
   }
 
-  const std::vector<int>& bytes() const { return bytes_; }
+  std::vector<int8_t> Bytes() {
+    std::vector<int8_t> bytes;
+    std::sort(ends_.begin(), ends_.end(), [](const End& a, const End& b) { return a.acc < b.acc; });
+    for (const End& end : ends_) bytes.resize(static_cast<size_t>(end.acc) + 1, static_cast<int8_t>(end.byte));
+    return bytes;
+  }
 
  private:
+  struct End {  // the first, or the last, of accumulators that have the same byte
+    End(int at, int of) : acc(at), byte(of) {}
+    int acc;
+    int byte;
+  };
+
+  int ByteAt(int acc) const { return RoundAway(LineAt(acc, curve_.bias)); }
+
+  // The first accumulator behind `acc` with another byte; the last one has another. The real line says where, but for
+  // what float32 rounds away: half of the last bit of a product, and of a sum that lies within int8.
+  int NextChange(int acc, int byte, bool rises) const {
+    int first = acc + 1, last = last_;
+    const double at = (byte + (rises ? 0.5 : -0.5) - curve_.bias) * one_;
+    if (at - off_ > acc && at - off_ < last - 1) first = static_cast<int>(at - off_) + 1;
+    if (at + off_ > acc && at + off_ < last - 1) last = std::max(first, static_cast<int>(at + off_) + 1);
+    while (first < last) {
+      const int middle = first + (last - first) / 2;
+      if (ByteAt(middle) == byte) {
+        first = middle + 1;
+      } else {
+        last = middle;
+      }
+    }
+    return first;
+  }
+
   float LineAt(int acc, float bias) const {
     return Line(std::max(std::min(2 * acc, bconv_.clamp_max), bconv_.clamp_min), curve_.multiplier, bias);
   }
@@ -129,13 +170,12 @@ class Channel {
   // A line of words is off by about half of a 256th of a byte, now here, now there: of many that are all but the same
   // one mostly is right wherever that matters. Sums of more than a thousand bits often have none.
   bool FindWords() {
-    const int last = static_cast<int>(bytes_.size()) - 1;
-    const bool clamps = bconv_.clamp_min > 0 || bconv_.clamp_max < 2 * last;
-    if (clamps || last < 1) return false;
-    const int most = 65535 / last;
+    const bool clamps = bconv_.clamp_min > 0 || bconv_.clamp_max < 2 * last_;
+    if (clamps || last_ < 1) return false;
+    const int most = 65535 / last_;
     const double an_accumulator = 256.0 * 2.0 * static_cast<double>(curve_.multiplier);
     for (int gain = most; gain > 0 && gain > most - kGains; --gain) {
-      const int base = -(gain * last + 1) / 2;
+      const int base = -(gain * last_ + 1) / 2;
       const double factor = an_accumulator / gain * 32768.0;
       for (const int near : {0, 1, -1}) {
         const double rounded = std::nearbyint(factor) + near;
@@ -152,13 +192,16 @@ class Channel {
 
   bool FindMore() {
     int least = -32768, most = 32767;
-    for (const int acc : ends_) {
-      const int word = curve_.gain * acc + curve_.base;
+    for (size_t i = 0; i < ends_.size(); ++i) {
+      const int byte = ends_[i].byte;
+      const int word = curve_.gain * ends_[i].acc + curve_.base;
       const int high = (word * curve_.factor + (1 << 14)) >> 15;
-      const int byte = bytes_[static_cast<size_t>(acc)];
       if (byte > -128) least = std::max(least, 256 * byte - high);
       if (byte < 127) most = std::min(most, 256 * byte + 255 - high);
-      if (least > most) return false;
+      if (least <= most) continue;
+      // Where one line fails the next ones do, mostly: it is asked first.
+      std::swap(ends_[i], ends_[failures_++ % std::min<size_t>(kAskedFirst, ends_.size())]);
+      return false;
     }
     curve_.more = static_cast<int16_t>(least + (most - least) / 2);
     return true;
@@ -170,9 +213,9 @@ class Channel {
     for (const float bias :
          {curve_.bias, std::nextafter(curve_.bias, kInfinity), std::nextafter(curve_.bias, -kInfinity)}) {
       bool same = true;
-      for (size_t acc = 0; acc < bytes_.size() && same; ++acc) {
-        const float y = LineAt(static_cast<int>(acc), bias);
-        same = std::fabs(y) < kWithinInt32 && RoundEven(y) == bytes_[acc];
+      for (size_t i = 0; i < ends_.size() && same; ++i) {
+        const float y = LineAt(ends_[i].acc, bias);
+        same = std::fabs(y) < kWithinInt32 && RoundEven(y) == ends_[i].byte;
       }
       if (!same) continue;
       curve_.bias = bias;
@@ -195,8 +238,11 @@ class Channel {
 
   const Bconv& bconv_;
   ByteCurve curve_;
-  std::vector<int> bytes_;
-  std::vector<int> ends_;  // accumulators on both sides of every change, and the first and the last
+  int last_;               // accumulator
+  double one_;             // accumulators that make 1
+  double off_;             // as many may a step be off the real line
+  std::vector<End> ends_;  // in any order
+  size_t failures_ = 0;
   bool occurs_[256] = {};
 };
 
@@ -211,9 +257,7 @@ void SetByteCurves(Bconv* bconv, int channels, const std::vector<int8_t>& map) {
     bconv->curves.push_back(curve);
     bconv->table_at.push_back(found ? -1 : static_cast<int64_t>(bconv->tables.size()));
     if (found) continue;
-    for (const int byte : channel.bytes()) {
-      bconv->tables.push_back(mapped != nullptr ? mapped[byte + 128] : static_cast<int8_t>(byte));
-    }
+    for (const int8_t byte : channel.Bytes()) bconv->tables.push_back(mapped != nullptr ? mapped[byte + 128] : byte);
   }
 }
 

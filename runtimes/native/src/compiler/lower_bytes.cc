@@ -1,4 +1,6 @@
 // int8 tensors: whatever one byte is made of is a table a channel, and a sum is TensorFlow Lite's.
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "compiler/byte_addition.h"
@@ -23,38 +25,43 @@ std::vector<int8_t> Lowering::MapOf(const Node& node) const {
   const auto channels = static_cast<size_t>(ShapeOf(node.outputs[0]).channels);
   const std::pair<int32_t, int32_t> range = ByteRange(output, node.activation);
   std::vector<int8_t> map(256 * channels);
-  const auto fill = [&](const auto& f) {
+  // f(x, y), with y the constant's byte of the channel: of many channels that share one it is found once.
+  const auto fill = [&](const Tensor* constant, const auto& f) {
+    std::array<int, 256> known;
+    known.fill(-1);
     for (size_t c = 0; c < channels; ++c) {
-      for (int x = -128; x < 128; ++x) map[256 * c + static_cast<size_t>(x + 128)] = Saturated(f(x, c), range);
+      const int y = constant == nullptr ? 0 : constant->bytes[constant->bytes.size() == 1 ? 0 : c];
+      int& alike = known[static_cast<size_t>(y + 128)];
+      int8_t* to = &map[256 * c];
+      if (alike >= 0) {
+        std::copy_n(&map[256 * static_cast<size_t>(alike)], 256, to);
+        continue;
+      }
+      alike = static_cast<int>(c);
+      for (int x = -128; x < 128; ++x) to[x + 128] = Saturated(f(x, y), range);
     }
   };
   if (node.op == Op::kDequantize) {
     const auto one = static_cast<int>(std::floor(std::min(1.0f / output.scale + 0.5f, kBeyondInt8)));
-    fill([&](int x, size_t) { return x * one + output.zero_point; });
+    fill(nullptr, [&](int x, int) { return x * one + output.zero_point; });
     return map;
   }
   const size_t constant = TensorOf(node.inputs[0]).constant ? 0 : 1;
   const Tensor& input = TensorOf(node.inputs[1 - constant]);
   const Tensor& operand = TensorOf(node.inputs[constant]);
-  const auto value = [&](size_t channel) {
-    return operand.bytes[operand.bytes.size() == 1 ? 0 : channel] - operand.zero_point;
-  };
   if (node.op == Op::kAdd) {
     const bool larger = operand.scale > input.scale;
     const ByteAddition sum = ByteAdditionOf(larger ? operand : input, larger ? input : operand, output, {0, 0});
-    fill([&](int x, size_t c) {
-      const int y = value(c) + operand.zero_point;
-      return larger ? AddBytes(sum, y, x) : AddBytes(sum, x, y);
-    });
+    fill(&operand, [&](int x, int y) { return larger ? AddBytes(sum, y, x) : AddBytes(sum, x, y); });
     return map;
   }
   // TensorFlow Lite divides and multiplies these in float32.
   const Multiplier product = QuantizeMultiplier(input.scale * operand.scale / output.scale);
   const Multiplier same = QuantizeMultiplier(input.scale / output.scale);
-  fill([&](int x, size_t c) {
+  fill(&operand, [&](int x, int y) {
     const int from = x - input.zero_point;
     const bool kept = node.op == Op::kPrelu && from >= 0;
-    return (kept ? Multiply(from, same) : Multiply(from * value(c), product)) + output.zero_point;
+    return (kept ? Multiply(from, same) : Multiply(from * (y - operand.zero_point), product)) + output.zero_point;
   });
   return map;
 }
@@ -113,10 +120,11 @@ void Lowering::LowerBytes(const Node& node) {
   const int input = node.inputs[first_constant ? 1 : 0];
   PlacedOf(output).segments = PlacedOf(input).segments;
   std::vector<int8_t> map = MapOf(node);
-  bool falls = false;
-  for (size_t i = 1; i < map.size(); ++i) falls = falls || (i % 256 != 0 && map[i] < map[i - 1]);
-  bool changes = false;
-  for (size_t i = 0; i < map.size(); ++i) changes = changes || map[i] != static_cast<int>(i % 256) - 128;
+  bool falls = false, changes = false;
+  for (size_t c = 0; c < map.size(); c += 256) {
+    for (size_t i = 0; i < 256; ++i) changes |= map[c + i] != static_cast<int>(i) - 128;
+    for (size_t i = 1; i < 256; ++i) falls |= map[c + i] < map[c + i - 1];
+  }
   if (!changes) return;
   if (OnlySignsRead(output) && !falls) {
     PlacedOf(output).map = std::move(map);
