@@ -111,13 +111,21 @@ class Channel {
     one_ = 0.5 / static_cast<double>(curve_.multiplier);
     off_ = (std::fabs(bias) + 300) * kHalfBit * std::fabs(one_) + 1e-6;
     ends_.reserve(2 * 256);
+    const bool far = !(std::fabs(one_) < 2);     // else it is quicker to take each than to find the next
+    const bool one_by_one = far && off_ < 0.25;  // no change leaves a byte out
+    int byte = ByteAt(0);
     for (int acc = 0; acc <= last_; ++acc) {
-      const int byte = ByteAt(acc);
-      const int last = byte == final ? last_ : NextChange(acc, byte, final > byte) - 1;
+      int last = acc;
+      if (byte == final) {
+        last = last_;
+      } else if (far || acc == 0) {
+        last = NextChange(acc, byte, final > byte) - 1;
+      }
       ends_.emplace_back(acc, byte);
       if (last > acc) ends_.emplace_back(last, byte);
       occurs_[byte + 128] = true;
       acc = last;
+      if (acc < last_) byte = one_by_one ? byte + (final > byte ? 1 : -1) : ByteAt(acc + 1);
     }
   }
 
@@ -137,7 +145,7 @@ class Channel {
   }
 
  private:
-  struct End {  // the first, or the last, of accumulators that have the same byte
+  struct End {  // of accumulators that have the same byte: the first, the last and any between
     End(int at, int of) : acc(at), byte(of) {}
     int acc;
     int byte;
