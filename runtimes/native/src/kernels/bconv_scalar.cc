@@ -19,8 +19,9 @@ void Pair(const BconvTile& tile, const uint16_t* weights, uint16_t* even, uint16
       signs[i] = tile.signs + tile.offsets[k + i];
     }
     for (int p = 0; p < pixels; ++p) {
-      // Three counts of at most 4 fit a field of four bits.
-      const unsigned sum = row[0][signs[0][p]] + row[1][signs[1][p]] + row[2][signs[2][p]];
+      // Three counts of at most 4 fit a field of four bits. Behind an image lies what its memory was used for before:
+      // no pixel, but not to be looked up as it is.
+      const unsigned sum = row[0][signs[0][p] & 15] + row[1][signs[1][p] & 15] + row[2][signs[2][p] & 15];
       even[p] = static_cast<uint16_t>(even[p] + (sum & 15));
       odd[p] = static_cast<uint16_t>(odd[p] + (sum >> 4));
     }
