@@ -48,7 +48,10 @@ int NodeReader::Intern(int index, const TfLiteTensor& tensor) {
   made.scale = tensor.params.scale;
   made.zero_point = tensor.params.zero_point;
   if (!ReadDims(tensor, &made.dims)) Fail("tensor " + made.name + " has no usable shape");
-  if (made.type == TensorType::kInt8 && !(made.scale > 0.0f)) Fail("tensor " + made.name + " has no scale");
+  if (made.type == TensorType::kInt8) {
+    if (!(made.scale > 0.0f)) Fail("tensor " + made.name + " has no scale");
+    if (made.zero_point < -128 || made.zero_point > 127) Fail("tensor " + made.name + " has a zero point beyond int8");
+  }
   made.constant = IsConstant(tensor);
   if (made.constant && ok() && made.type == TensorType::kInt8) {
     if (tensor.bytes != Count(made.dims)) {
