@@ -6,6 +6,8 @@
 # make docs  the documentation as a site, into build/site (Python 3.11 or newer)
 # make wheels the source distribution and the wheels for Linux, into dist/
 PYTHON ?= python3
+# What is installed: this folder, or a wheel.
+PACKAGE ?= .
 VENV ?= .venv
 BIN := $(VENV)/bin
 CMAKE_LISTS := CMakeLists.txt runtimes/native/CMakeLists.txt
@@ -28,7 +30,7 @@ $(VENV)/dependencies: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/package: $(VENV)/dependencies $(SOURCES)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --force-reinstall .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --force-reinstall $(PACKAGE)
 	@touch $@
 
 demo: $(VENV)/package

@@ -69,14 +69,18 @@ def calibrate(
     from bihrnet_edge.data.dataset import load_annotations
     from bihrnet_edge.export.calibrate import calibrate as run
     from bihrnet_edge.export.calibrate import reestimate as fit_batchnorm
-    from bihrnet_edge.files import make_folder
+    from bihrnet_edge.export.calibrate import refuse_exact
+    from bihrnet_edge.files import check_writable
     from bihrnet_edge.model.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(model, preset)
     if reestimate is not None:
         if Path(model).exists() and reestimate.exists() and reestimate.samefile(model):
             raise UserError(f"--reestimate {reestimate} is the checkpoint that is read; give another file.")
-        make_folder(reestimate.resolve().parent)
+        if reestimate.resolve() in {path.resolve() for path in (out, write_subset) if path is not None}:
+            raise UserError(f"--reestimate {reestimate} is where another result goes, too; give another file.")
+        refuse_exact(checkpoint)
+        check_writable(reestimate)
     constant = 0
     others = [read_manifest(path) for path in held_out or []]
     with progress_steps() as step:

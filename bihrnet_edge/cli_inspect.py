@@ -32,7 +32,11 @@ def inspect(
 
     for path in (json, html):
         if path is not None:
+            if path.exists() and Path(artifact).exists() and path.samefile(artifact):
+                raise UserError(f"{path} is the model itself; give another file for the report.")
             check_writable(path)
+    if json is not None and html is not None and json.resolve() == html.resolve():
+        raise UserError(f"--json and --html are both {json}; give two files.")
     with progress_steps() as step:
         with step(f"inspect {artifact}"):
             info = inspect_artifact(artifact)

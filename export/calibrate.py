@@ -128,16 +128,10 @@ def reestimate(checkpoint: Checkpoint, dataset: PoseDataset, *, step: Step) -> t
 
     from bihrnet_edge.model.statistics import reestimate_batchnorm
 
-    if checkpoint.config.integer_stem:
-        raise UserError(
-            f"checkpoint {checkpoint.metadata.name} is in its exact form, where BatchNorm is folded into the kernels; "
-            "re-estimate the one that it was made from, e.g. what the training phase before it left."
-        )
+    refuse_exact(checkpoint)
     _refuse_few(dataset)
     network = copy.deepcopy(checkpoint.build())  # which shares the checkpoint's tensors
-    # Of about equal size, as each counts as much as any other; and none of one image, which may have no variance.
-    batch = -(-len(dataset) // (len(dataset) // _STATISTICS_BATCH))
-    batch += len(dataset) % batch == 1
+    batch = statistics_batch(len(dataset))
 
     def batches(advance: Advance) -> Iterator[torch.Tensor]:
         done = 0
@@ -149,6 +143,26 @@ def reestimate(checkpoint: Checkpoint, dataset: PoseDataset, *, step: Step) -> t
         constant = reestimate_batchnorm(network, batches(advance))
     state = {name: tensor for name, tensor in network.state_dict().items() if name in checkpoint.state}
     return dataclasses.replace(checkpoint, state=state), constant
+
+
+def refuse_exact(checkpoint: Checkpoint) -> None:
+    """A :class:`UserError` where a checkpoint has no BatchNorm left to re-estimate."""
+    if checkpoint.config.integer_stem:
+        raise UserError(
+            f"checkpoint {checkpoint.metadata.name} is in its exact form, where BatchNorm is folded into the kernels; "
+            "re-estimate the one that it was made from, e.g. what the training phase before it left."
+        )
+
+
+def statistics_batch(images: int) -> int:
+    """How many of ``images``, 16 or more, make a batch: all are of about one size, as each counts as much as any other.
+
+    None is of a single image, which may have no variance.
+    """
+    batch = -(-images // (images // _STATISTICS_BATCH))
+    while images % batch == 1:
+        batch += 1
+    return batch
 
 
 def _refuse_few(dataset: PoseDataset) -> None:

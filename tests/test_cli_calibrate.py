@@ -40,6 +40,8 @@ def test_calibrate_refuses(model: Path, dot_people: Path, capsys: pytest.Capture
     fitted = dot_people / "fitted.pt"
     assert few in sentence("--size", 10, "--reestimate", fitted)
     assert "is the checkpoint that is read; give another file" in sentence("--size", 10, "--reestimate", model)
+    assert "is where another result goes, too" in sentence("--size", 10, "--reestimate", out)
+    assert "it is a folder; name a file" in sentence("--size", 10, "--reestimate", dot_people)
     exact = dot_people / "exact.pt"
     save_checkpoint(exact, make_exact(load_checkpoint(model)))
     arguments = ["--out", out, "--size", 10, "--reestimate", fitted]

@@ -14,8 +14,15 @@ from export_helpers import tiny_checkpoint
 
 from bihrnet_edge.console import Advance
 from bihrnet_edge.data.dataset import load_annotations
-from bihrnet_edge.export.calibrate import reestimate
+from bihrnet_edge.export.calibrate import MIN_IMAGES, reestimate, statistics_batch
 from bihrnet_edge.runtimes.crops import person_batches
+
+
+def test_no_batch_is_of_one_image() -> None:
+    for images in range(MIN_IMAGES, 5000):
+        batch = statistics_batch(images)
+        assert images % batch != 1
+        assert batch >= 16
 
 
 @pytest.mark.parametrize(("people", "batches"), [(17, (17,)), (33, (17, 16)), (273, (18,) * 15 + (3,))])

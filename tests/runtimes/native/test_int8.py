@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from delegate_runs import run_delegate
+from delegate_runs import open_interpreter, run_delegate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lce_models import GraphBuilder, random_inputs, run_lce
@@ -149,3 +149,17 @@ def test_graphs_of_bytes(seed: int, alike: bool, operators: int) -> None:
     for kernel in (None, "scalar"):
         for got, want in zip(run_delegate(model, inputs, kernel=kernel), expected, strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+def test_tables_for_too_many_channels_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """256 bytes a channel and operator: half a gigabyte for a file of a kilobyte."""
+    graph = GraphBuilder()
+    tensor = graph.input((1, 1, 1, 1 << 20), "int8", scale=0.1, zero_point=0)
+    for _ in range(2):
+        one = graph.constant(np.array([3], np.int8), scale=0.1, zero_point=0)
+        tensor = graph.binary("ADD", tensor, one, scale=0.2, zero_point=1)
+    model = graph.finish(graph.quantize(tensor))
+    assert len(model) < 4096
+    with pytest.raises((RuntimeError, ValueError)):
+        open_interpreter(model)
+    assert "too many channels" in capfd.readouterr().err

@@ -8,6 +8,12 @@
 #include "compiler/lowering.h"
 
 namespace bihrnet {
+namespace {
+
+// Of what a byte of each channel of every int8 tensor may become: six times what bihrnet-w32 takes.
+constexpr size_t kMostMapBytes = size_t{1} << 28;
+
+}  // namespace
 
 int Lowering::AddValue(Element element, int channels, int geometry) {
   const bool sign = element == Element::kSigns;
@@ -353,6 +359,13 @@ std::string Lowering::Run(const std::vector<std::vector<int>>& input_dims) {
   if (!error.empty()) return error;
   geometries_ = std::make_unique<Geometries>(graph_, shapes_);
   if (geometries_->too_large()) return "the pads of a convolution take too much memory.";
+  size_t map_bytes = 0;
+  for (const Node& node : graph_.nodes) {
+    for (const int output : node.outputs) {
+      if (TensorOf(output).type == TensorType::kInt8) map_bytes += 256 * static_cast<size_t>(ShapeOf(output).channels);
+    }
+  }
+  if (map_bytes > kMostMapBytes) return "the int8 tensors of the region have too many channels.";
   error = FindExactConvs();
   if (!error.empty()) return error;
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {

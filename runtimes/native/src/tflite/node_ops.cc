@@ -144,10 +144,10 @@ void NodeReader::ReadByteArithmetic() {
   };
   if (constant < 0 && input(0).dims != input(1).dims) Fail("its inputs differ in size");
   if (constant >= 0) CheckChannels(input(1 - constant), input(constant));
-  const double output = graph_.tensors[static_cast<size_t>(result_.outputs[0])].scale;
-  const double a = input(0).scale, b = input(1).scale;
-  if (op == Op::kMul) return CheckFactor(a * b / output, 1 << 14);
-  CheckFactor(2 * std::max(a, b) / output / (1 << 20), 1.0);
+  const float output = graph_.tensors[static_cast<size_t>(result_.outputs[0])].scale;
+  const float a = input(0).scale, b = input(1).scale;
+  if (op == Op::kMul) return CheckFactor(a * b / output, 1 << 14);  // in float32 as it is computed, which may overflow
+  CheckFactor(2.0 * std::max(a, b) / output / (1 << 20), 1.0);
 }
 
 void NodeReader::ReadPrelu() {
@@ -159,7 +159,7 @@ void NodeReader::ReadPrelu() {
   CheckChannels(graph_.tensors[static_cast<size_t>(input)], graph_.tensors[static_cast<size_t>(slopes)]);
   const int output = Output({bytes ? TensorType::kInt8 : TensorType::kFloat});
   if (!ok() || !bytes) return;
-  const auto scale = [&](int tensor) -> double { return graph_.tensors[static_cast<size_t>(tensor)].scale; };
+  const auto scale = [&](int tensor) -> float { return graph_.tensors[static_cast<size_t>(tensor)].scale; };
   CheckFactor(scale(input) / scale(output), 1 << 14);
   CheckFactor(scale(input) * scale(slopes) / scale(output), 1 << 14);
 }
