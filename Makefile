@@ -1,5 +1,5 @@
 # make demo   the whole path on the bundled checkpoint: export, check, bench, a picture
-# make test   install into a virtual environment and run every test
+# make test   install into a virtual environment and run the tests
 # make test-thorough  the same and what takes minutes more
 # make native the delegate's own tests (needs cmake)
 # make arm    the package in an emulated 64-bit ARM Debian (on Debian 12; docs/packaging.md)

@@ -25,13 +25,13 @@ def test_no_batch_is_of_one_image() -> None:
         assert batch >= 16
 
 
-@pytest.mark.parametrize(("people", "batches"), [(17, (17,)), (33, (17, 16)), (273, (18,) * 15 + (3,))])
+@pytest.mark.parametrize(("people", "batches"), [(17, (17,)), (33, (17, 16))])
 def test_statistics_are_those_of_the_people(dot_people: Path, people: int, batches: tuple[int, ...]) -> None:
     """The first convolution's against a convolution here; nothing else changes, nor does what was given."""
     checkpoint = tiny_checkpoint()
     before = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
     dataset = load_annotations(dot_people / "people.json", dot_people / "images")
-    dataset = dataclasses.replace(dataset, people=(dataset.people * 28)[:people])
+    dataset = dataclasses.replace(dataset, people=(dataset.people * 4)[:people])
     counts: list[int] = []
 
     @contextlib.contextmanager

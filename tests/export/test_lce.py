@@ -61,6 +61,7 @@ def test_other_files_are_refused() -> None:
         count_ops(b"\x08\x08\x12\x07pytorch")
 
 
+@pytest.mark.thorough
 def test_same_bytes_in_the_same_process(small: SmallExport) -> None:
     again = build_larq_model(SMALL, small.model.state_dict(), 64, 64)
     assert convert_to_lce(again) == small.lce

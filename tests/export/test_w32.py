@@ -44,6 +44,7 @@ def test_w32_exports_to_lce(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_w32_is_a_small_onnx() -> None:
     checkpoint = random_checkpoint(preset("bihrnet-w32"), name="w32", keypoints=COCO, input_size=(256, 192), seed=0)
     network = checkpoint.build()

@@ -104,6 +104,7 @@ def _alive(group: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(toy_folder: Path, tmp_path: Path) -> None:
     """Of two processes, which is the harder case: ``test_trainer.py`` stops single ones at many steps."""
     devices = "2"

@@ -57,7 +57,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("everything", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_killed_training_resumes_to_the_same_bits(toy: PoseDataset, tmp_path: Path, everything: bool) -> None:
     recipe = _recipe()
     kills, data = [("twin", 5), ("bits", 4)], Data()
