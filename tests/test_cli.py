@@ -350,7 +350,7 @@ def test_a_missing_extra_is_one_sentence(module: str, arguments: list[str]) -> N
 
 @pytest.mark.parametrize(
     "command",
-    ["", "export", "calibrate", "inspect", "eval", "check", "demo", "predict", "bench", "train", "doctor"],
+    ["", "export", "calibrate", "inspect", "eval", "check", "demo", "predict", "bench", "train", "doctor", "overlap"],
 )
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*([command] if command else []), "--help") == 0
