@@ -151,7 +151,7 @@ def test_graphs_of_bytes(seed: int, alike: bool, operators: int) -> None:
             np.testing.assert_array_equal(got, want)
 
 
-def test_tables_for_too_many_channels_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+def test_tables_for_too_many_channels_are_refused() -> None:
     """256 bytes a channel and operator: half a gigabyte for a file of a kilobyte."""
     graph = GraphBuilder()
     tensor = graph.input((1, 1, 1, 1 << 20), "int8", scale=0.1, zero_point=0)
@@ -160,6 +160,5 @@ def test_tables_for_too_many_channels_are_refused(capfd: pytest.CaptureFixture[s
         tensor = graph.binary("ADD", tensor, one, scale=0.2, zero_point=1)
     model = graph.finish(graph.quantize(tensor))
     assert len(model) < 4096
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(RuntimeError, match="int8 tensors of the region have too many channels"):
         open_interpreter(model)
-    assert "too many channels" in capfd.readouterr().err
