@@ -84,24 +84,11 @@ void Lowering::FindByteChains() {
 int Lowering::PlaceByteConv(int index, Step* step) {
   const Node& node = graph_.nodes[static_cast<size_t>(index)];
   const Tensor& filter = TensorOf(node.inputs[1]);
-  const Window& window = node.window;
-  const Shape& to = ShapeOf(node.outputs[0]);
   const int words = WordsForBytes(index);
   if (words < 0) return -1;
-  const int pixel = WordsAPixel(window, filter.dims[3]);
-  const auto row_words =
-      static_cast<int>(out_.program.values[static_cast<size_t>(words)].plane_bytes / sizeof(int16_t));
   step->name = "int8 " + ConvName(node, filter);
-  step->macs = int64_t{window.height} * window.width * filter.dims[3] * to.channels * to.height * to.width;
+  PlaceWindows(node, words, WordsAPixel(node.window, filter.dims[3]), step);
   Conv& conv = step->conv;
-  const bool row_is_run = window.dilation_width == 1;
-  for (int y = 0; y < window.height; ++y) {
-    for (int x = 0; x < (row_is_run ? 1 : window.width); ++x) {
-      conv.offsets.push_back(y * window.dilation_height * row_words + x * window.dilation_width * pixel);
-    }
-  }
-  conv.row_step = window.stride_height;
-  conv.column_step = window.stride_width * pixel;
   conv.offset = TensorOf(node.outputs[0]).zero_point;
   std::tie(conv.low, conv.high) = ByteRange(TensorOf(node.outputs[0]), node.activation);
   PackByteConv(node, filter, node.inputs[2] >= 0 ? &TensorOf(node.inputs[2]) : nullptr, &conv);
@@ -110,27 +97,12 @@ int Lowering::PlaceByteConv(int index, Step* step) {
 
 int Lowering::WordsForBytes(int index) {
   const Node& node = graph_.nodes[static_cast<size_t>(index)];
-  const Window& window = node.window;
   const int tensor = node.inputs[0];
   const Shape& shape = ShapeOf(tensor);
-  const Shape& to = ShapeOf(node.outputs[0]);
-  // What the last window reaches is the last that is stored.
-  const int rows = (to.height - 1) * window.stride_height + (window.height - 1) * window.dilation_height + 1;
-  const int columns = (to.width - 1) * window.stride_width + (window.width - 1) * window.dilation_width + 1;
   Step step;
   step.bytes = true;
   LoadWords& load = step.words;
-  load.pixel = WordsAPixel(window, shape.channels);
-  const int64_t row_words = int64_t{columns} * load.pixel + kConvChannels;  // the last pair may lack its second word
-  if (row_words * rows > kMaxElements) {
-    error_ = "a convolution of the region reaches too far.";
-    return -1;
-  }
-  load.columns = columns;
-  load.pad_top =
-      PlaceWindow(shape.height, window.height, window.stride_height, window.dilation_height, window.same).pad_before;
-  load.pad_left =
-      PlaceWindow(shape.width, window.width, window.stride_width, window.dilation_width, window.same).pad_before;
+  load.pixel = WordsAPixel(node.window, shape.channels);
   load.zero_point = TensorOf(tensor).zero_point;
   PlaneRef source;
   const auto chain = byte_chains_.find(index);
@@ -156,15 +128,8 @@ int Lowering::WordsForBytes(int index) {
     source = Contiguous(tensor, 0)[0].from;
     step.name = "words";
   }
-  Value value;
-  value.channels = shape.channels;
-  value.geometry = GeometryOf(shape);
-  value.planes = rows;
-  value.plane_bytes = RoundUpBytes(sizeof(int16_t) * static_cast<size_t>(row_words), 64);
-  // Rows a power of two apart would share the sets of a cache.
-  if (value.plane_bytes % 1024 == 0) value.plane_bytes += 64;
-  out_.program.values.push_back(value);
-  const int words = static_cast<int>(out_.program.values.size()) - 1;
+  const int words = PlaceWords(node, shape, kConvChannels, &load);  // the last pair may lack its second word
+  if (words < 0) return -1;
   RangeOp& op = AddOp(StepKind::kLoadWords, words, 0, shape.channels);
   if (source.value >= 0) op.inputs = {source};
   op.detail = AddDetail(std::move(step));

@@ -61,10 +61,15 @@ std::string Lowering::FindExactConvs() {
   return "";
 }
 
-// The value of an image of so many rows and columns, pads included; -1 where it is too large.
-int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, int columns) {
-  const Shape& shape = ShapeOf(exact.input);
-  const int64_t row_words = int64_t{columns} * PixelWords(shape.channels);
+// The value of the image of words that a convolution reads, pads included, with `spare` words after each row; -1 where
+// it is too large. Of `load`, whose pixel is given, it sets where the image lies in it.
+int Lowering::PlaceWords(const Node& node, const Shape& shape, int spare, LoadWords* load) {
+  const Window& window = node.window;
+  const Shape& to = ShapeOf(node.outputs[0]);
+  // What the last window reaches is the last that is stored.
+  const int rows = (to.height - 1) * window.stride_height + (window.height - 1) * window.dilation_height + 1;
+  load->columns = (to.width - 1) * window.stride_width + (window.width - 1) * window.dilation_width + 1;
+  const int64_t row_words = int64_t{load->columns} * load->pixel + spare;
   if (row_words * rows > kMaxElements) {
     error_ = "a convolution of the region reaches too far.";
     return -1;
@@ -77,10 +82,39 @@ int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, i
   // Rows a power of two apart would share the sets of a cache.
   if (value.plane_bytes % 1024 == 0) value.plane_bytes += 64;
   out_.program.values.push_back(value);
-  const int index = static_cast<int>(out_.program.values.size()) - 1;
+  load->pad_top =
+      PlaceWindow(shape.height, window.height, window.stride_height, window.dilation_height, window.same).pad_before;
+  load->pad_left =
+      PlaceWindow(shape.width, window.width, window.stride_width, window.dilation_width, window.same).pad_before;
+  return static_cast<int>(out_.program.values.size()) - 1;
+}
 
+// Where a convolution's windows lie in an image of words, whether or not a row of a window is one run of it.
+void Lowering::PlaceWindows(const Node& node, int words, int pixel, Step* step) {
+  const Window& window = node.window;
+  const Tensor& filter = TensorOf(node.inputs[1]);
+  const Shape& to = ShapeOf(node.outputs[0]);
+  const auto row_words =
+      static_cast<int>(out_.program.values[static_cast<size_t>(words)].plane_bytes / sizeof(int16_t));
+  step->macs = int64_t{window.height} * window.width * filter.dims[3] * to.channels * to.height * to.width;
+  const bool row_is_run = window.dilation_width == 1;
+  for (int y = 0; y < window.height; ++y) {
+    for (int x = 0; x < (row_is_run ? 1 : window.width); ++x) {
+      step->conv.offsets.push_back(y * window.dilation_height * row_words + x * window.dilation_width * pixel);
+    }
+  }
+  step->conv.row_step = window.stride_height;
+  step->conv.column_step = window.stride_width * pixel;
+}
+
+// The value of the image that a convolution of integers reads; -1 where it is too large.
+int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node) {
+  const Shape& shape = ShapeOf(exact.input);
   Step step;
   LoadWords& words = step.words;
+  words.pixel = PixelWords(shape.channels);
+  const int index = PlaceWords(node, shape, 0, &words);
+  if (index < 0) return -1;
   const Node* image = exact.image >= 0 ? &graph_.nodes[static_cast<size_t>(exact.image)] : nullptr;
   const int tensor = image != nullptr ? image->inputs[0] : exact.input;
   const auto input = std::find(graph_.inputs.begin(), graph_.inputs.end(), tensor);
@@ -94,12 +128,6 @@ int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, i
   }
   words.low = exact.low;
   words.high = exact.high;
-  const Window& window = node.window;
-  words.pad_top =
-      PlaceWindow(shape.height, window.height, window.stride_height, window.dilation_height, window.same).pad_before;
-  words.pad_left =
-      PlaceWindow(shape.width, window.width, window.stride_width, window.dilation_width, window.same).pad_before;
-  words.columns = columns;
   step.name = "load " + TensorOf(tensor).name;
   if (image != nullptr) LowerImage(*image, &step);
   step.name += std::string(exact.slopes >= 0 ? " + prelu" : "") + " + round";
@@ -110,30 +138,15 @@ int Lowering::LoadWordsFor(const ExactConv& exact, const Node& node, int rows, i
 void Lowering::LowerConv(const Node& node) {
   const ExactConv& exact = exact_[node_];
   const Tensor& filter = TensorOf(node.inputs[1]);
-  const Window& window = node.window;
   const int output = node.outputs[0];
   const Shape& to = ShapeOf(output);
-  // What the last window reaches is the last that is stored.
-  const int rows = (to.height - 1) * window.stride_height + (window.height - 1) * window.dilation_height + 1;
-  const int columns = (to.width - 1) * window.stride_width + (window.width - 1) * window.dilation_width + 1;
-  const int words = LoadWordsFor(exact, node, rows, columns);
+  const int words = LoadWordsFor(exact, node);
   if (words < 0) return;
-  const auto row_words =
-      static_cast<int>(out_.program.values[static_cast<size_t>(words)].plane_bytes / sizeof(int16_t));
-  const int pixel = PixelWords(filter.dims[3]);
   Step step;
   step.name = ConvName(node, filter);
-  step.macs = int64_t{window.height} * window.width * filter.dims[3] * to.channels * to.height * to.width;
-  Conv& conv = step.conv;
-  const bool row_is_run = window.dilation_width == 1;
-  for (int y = 0; y < window.height; ++y) {
-    for (int x = 0; x < (row_is_run ? 1 : window.width); ++x) {
-      conv.offsets.push_back(y * window.dilation_height * row_words + x * window.dilation_width * pixel);
-    }
-  }
-  conv.row_step = window.stride_height;
-  conv.column_step = window.stride_width * pixel;
-  PackConv(filter, node.inputs[2] >= 0 ? &TensorOf(node.inputs[2]) : nullptr, exact.scale, row_is_run, &conv);
+  PlaceWindows(node, words, PixelWords(filter.dims[3]), &step);
+  PackConv(filter, node.inputs[2] >= 0 ? &TensorOf(node.inputs[2]) : nullptr, exact.scale,
+           node.window.dilation_width == 1, &step.conv);
   const int value = AddValue(false, to.channels, GeometryOf(to));
   RangeOp& op = AddOp(StepKind::kConv, value, 0, to.channels);
   op.inputs = {{words, 0}};

@@ -105,7 +105,9 @@ class Lowering {
   int PlaceByteConv(int index, Step* step);
   int WordsForBytes(int index);
   void FindByteChains();
-  int LoadWordsFor(const ExactConv& exact, const Node& node, int rows, int columns);
+  int LoadWordsFor(const ExactConv& exact, const Node& node);
+  int PlaceWords(const Node& node, const Shape& shape, int spare, LoadWords* load);
+  void PlaceWindows(const Node& node, int words, int pixel, Step* step);
   std::string FindExactConvs();
   void LowerQuantize(const Node& node);
   void LowerDequantize(const Node& node);

@@ -132,8 +132,8 @@ struct LoadWords {
   int pad_top = 0;  // rows, and pixels, that lie before the image
   int pad_left = 0;
   int columns = 0;  // of the image of words, pads included
+  int pixel = 0;    // words from a pixel to the next
   // Of int8 tensors, which Step::conv may make, an image of words before this one being the step's source.
-  int pixel = 0;  // words from a pixel to the next
   int32_t zero_point = 0;
   std::vector<int16_t> slope;  // [channels, rounded up to kConvChannels] as ByteConvRow has them; empty without
   std::vector<int16_t> round;

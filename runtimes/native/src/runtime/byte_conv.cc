@@ -29,29 +29,6 @@ ByteConvRow RowOf(const Conv& conv, const int16_t* words, int first, int channel
 
 }  // namespace
 
-// Rows of the image of words, the pads among them: the memory had other uses before.
-void Executor::LoadByteRows(const Step& step, int first, int count) const {
-  const Value& image = ValueOf(step.target);
-  const LoadWords& load = step.words;
-  const Geometry& geometry = GeometryOf(step);
-  const auto pixel = static_cast<size_t>(load.pixel);
-  const int columns = std::min(geometry.width, load.columns - load.pad_left);
-  const int right = load.columns - load.pad_left - columns;
-  for (int row = first; row < first + count; ++row) {
-    auto* words =
-        reinterpret_cast<int16_t*>(arena_.get() + image.offset + static_cast<size_t>(row) * image.plane_bytes);
-    const int y = row - load.pad_top;
-    if (y < 0 || y >= geometry.height) {
-      std::fill_n(words, static_cast<size_t>(load.columns) * pixel, int16_t{0});
-      continue;
-    }
-    std::fill_n(words, static_cast<size_t>(load.pad_left) * pixel, int16_t{0});
-    words += static_cast<size_t>(load.pad_left) * pixel;
-    ByteWordsRow(step, y, columns, words);
-    std::fill_n(words + static_cast<size_t>(columns) * pixel, static_cast<size_t>(right) * pixel, int16_t{0});
-  }
-}
-
 void Executor::ByteWordsRow(const Step& step, int y, int columns, int16_t* words) const {
   const LoadWords& load = step.words;
   const Geometry& geometry = GeometryOf(step);

@@ -12,10 +12,9 @@ void Executor::LoadWordRows(const Step& step, int first, int count) const {
   const Value& image = ValueOf(step.target);
   const Geometry& geometry = GeometryOf(step);
   const LoadWords& load = step.words;
-  const auto pixel = static_cast<size_t>(PixelWords(step.channels));
+  const auto pixel = static_cast<size_t>(load.pixel);
   const int columns = std::min(geometry.width, load.columns - load.pad_left);
   const int right = load.columns - load.pad_left - columns;
-  const auto* data = reinterpret_cast<const float*>(inputs_[static_cast<size_t>(step.tensor)]);
   for (int row = first; row < first + count; ++row) {
     auto* words =
         reinterpret_cast<int16_t*>(arena_.get() + image.offset + static_cast<size_t>(row) * image.plane_bytes);
@@ -26,11 +25,14 @@ void Executor::LoadWordRows(const Step& step, int first, int count) const {
     }
     std::fill_n(words, static_cast<size_t>(load.pad_left) * pixel, int16_t{0});
     words += static_cast<size_t>(load.pad_left) * pixel;
-    if (load.conv.runs.empty()) {
+    if (step.bytes) {
+      ByteWordsRow(step, y, columns, words);
+    } else if (load.conv.runs.empty()) {
+      const auto* data = reinterpret_cast<const float*>(inputs_[static_cast<size_t>(step.tensor)]);
       const size_t begin =
           static_cast<size_t>(y) * static_cast<size_t>(geometry.width) * static_cast<size_t>(step.channels);
       kernels_.words_from_nhwc({data + begin, words, load.alpha.empty() ? nullptr : load.alpha.data(), load.low,
-                                load.high, step.channels, columns, step.channels, PixelWords(step.channels)});
+                                load.high, step.channels, columns, step.channels, load.pixel});
     } else {
       ImageConvRow(step, y, words);
     }

@@ -156,8 +156,7 @@ void Executor::RunItem(const Item& item, int thread) {
       LoadBits(step, item.first_quad, item.quads);
       break;
     case StepKind::kLoadWords:
-      step.bytes ? LoadByteRows(step, item.first_pixel, item.pixels)
-                 : LoadWordRows(step, item.first_pixel, item.pixels);
+      LoadWordRows(step, item.first_pixel, item.pixels);
       break;
     case StepKind::kConv:
       bound.bytes ? RunByteConv(step, bound, item) : RunConv(step, bound, item);

@@ -78,7 +78,6 @@ class Executor {
   void RegridPlanes(const Step& step, int first, int count);
   void PoolSigns(const Step& step, int first, int count);
   void LoadWordRows(const Step& step, int first, int count) const;
-  void LoadByteRows(const Step& step, int first, int count) const;
   void ByteWordsRow(const Step& step, int y, int columns, int16_t* words) const;
   void ImageConvRow(const Step& step, int y, int16_t* words) const;
   void RunConv(const Step& step, const BoundStep& bound, const Item& item) const;
