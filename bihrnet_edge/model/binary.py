@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 def hard_sign(x: Tensor) -> Tensor:
     """Elementwise sign with ``sign(0) = +1``; no gradient."""
-    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    # Adding zero makes +0 of -0. Several times as fast as a comparison and a choice.
+    return torch.copysign(x.new_ones(()), x + 0.0)
 
 
 class _ApproxSign(torch.autograd.Function):
