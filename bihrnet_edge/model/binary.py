@@ -28,8 +28,8 @@ class _ApproxSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        slope: Tensor = (2.0 - 2.0 * x.abs()).clamp_min(0.0)
-        return grad_outputs[0] * slope
+        slope: Tensor = x.abs().mul_(-2.0).add_(2.0).clamp_min_(0.0)
+        return slope.mul_(grad_outputs[0])
 
 
 def approx_sign(x: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ class _SteSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (w,) = ctx.saved_tensors
-        inside: Tensor = w.abs() <= 1.0
-        return grad_outputs[0] * inside
+        inside: Tensor = w.abs().le_(1.0)  # 0 or 1 as floats: a product with booleans converts them first
+        return inside.mul_(grad_outputs[0])
 
 
 def magnitude_aware_sign(w: Tensor) -> Tensor:
