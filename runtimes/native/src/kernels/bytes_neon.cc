@@ -84,13 +84,27 @@ void ByteRepeatNeon(const ByteRepeat& args) {
 }
 
 void ByteSignsNeon(const ByteSigns& args) {
-  for (int p = 0; p < args.pixels; p += kStep) {
-    uint8x16_t nibbles = vdupq_n_u8(args.always);
-    for (int c = 0; c < args.channels; ++c) {
-      const uint8x16_t below = vcltq_s8(vld1q_s8(args.rows[c] + p), vdupq_n_s8(args.thresholds[c]));
-      nibbles = vorrq_u8(nibbles, vandq_u8(below, vdupq_n_u8(static_cast<uint8_t>(1 << c))));
+  // A byte that is stored may be any of the arguments, for all that the compiler knows: they are read once.
+  const int8_t* rows[kQuad];
+  int8x16_t thresholds[kQuad];
+#pragma GCC unroll 4
+  for (int c = 0; c < kQuad; ++c) {
+    const bool given = c < args.channels;  // else nothing is below
+    rows[c] = args.rows[given ? c : 0];
+    thresholds[c] = vdupq_n_s8(given ? args.thresholds[c] : -128);
+  }
+  const uint8_t* mask = args.mask;
+  uint8_t* to = args.nibbles;
+  const uint8x16_t always = vdupq_n_u8(args.always);
+  const int pixels = args.pixels;
+  for (int p = 0; p < pixels; p += kStep) {
+    uint8x16_t nibbles = vdupq_n_u8(0);
+#pragma GCC unroll 4
+    for (int c = 0; c < kQuad; ++c) {
+      const uint8x16_t below = vcltq_s8(vld1q_s8(rows[c] + p), thresholds[c]);
+      nibbles = vorrq_u8(nibbles, vandq_u8(below, vdupq_n_u8(1 << c)));
     }
-    vst1q_u8(args.nibbles + p, vandq_u8(nibbles, vld1q_u8(args.mask + p)));
+    vst1q_u8(to + p, vandq_u8(vorrq_u8(nibbles, always), vld1q_u8(mask + p)));
   }
 }
 

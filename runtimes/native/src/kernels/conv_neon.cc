@@ -25,23 +25,26 @@ inline void Tile(const ConvRow& args, int pixel) {
       const int16x8x2_t first = vld2q_s16(weight), second = vld2q_s16(weight + kConvChannels);
 #pragma GCC unroll 4
       for (int p = 0; p < kPixels; ++p) {
-        int32_t both;
+        uint32_t both;
         std::memcpy(&both, from + p * step, sizeof(both));
-        const int16x4_t words = vreinterpret_s16_s32(vdup_n_s32(both));
+        const int16x4_t words = vcreate_s16(both);
         sums[0][p] = vmlal_lane_s16(sums[0][p], vget_low_s16(first.val[0]), words, 0);
-        sums[1][p] = vmlal_lane_s16(sums[1][p], vget_high_s16(first.val[0]), words, 0);
+        sums[1][p] = vmlal_high_lane_s16(sums[1][p], first.val[0], words, 0);
         sums[2][p] = vmlal_lane_s16(sums[2][p], vget_low_s16(second.val[0]), words, 0);
-        sums[3][p] = vmlal_lane_s16(sums[3][p], vget_high_s16(second.val[0]), words, 0);
+        sums[3][p] = vmlal_high_lane_s16(sums[3][p], second.val[0], words, 0);
         sums[0][p] = vmlal_lane_s16(sums[0][p], vget_low_s16(first.val[1]), words, 1);
-        sums[1][p] = vmlal_lane_s16(sums[1][p], vget_high_s16(first.val[1]), words, 1);
+        sums[1][p] = vmlal_high_lane_s16(sums[1][p], first.val[1], words, 1);
         sums[2][p] = vmlal_lane_s16(sums[2][p], vget_low_s16(second.val[1]), words, 1);
-        sums[3][p] = vmlal_lane_s16(sums[3][p], vget_high_s16(second.val[1]), words, 1);
+        sums[3][p] = vmlal_high_lane_s16(sums[3][p], second.val[1], words, 1);
       }
     }
   }
-  for (int c = 0; c < args.channels; c += kQuad) {
+#pragma GCC unroll 4  // else the sums have to lie in memory
+  for (int c = 0; c < kConvChannels; c += kQuad) {
+    if (c >= args.channels) break;
     const float32x4_t multiplier = vld1q_f32(args.multiplier + c);
     const float32x4_t bias = vld1q_f32(args.bias + c);
+#pragma GCC unroll 4
     for (int p = 0; p < kPixels; ++p) {
       float values[kQuad];
       vst1q_f32(values, vaddq_f32(vmulq_f32(vcvtq_f32_s32(sums[c / kQuad][p]), multiplier), bias));

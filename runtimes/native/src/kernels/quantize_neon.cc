@@ -1,6 +1,8 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include <cmath>
+
 #include "impl.h"
 
 namespace bihrnet {
@@ -20,14 +22,25 @@ inline uint8x16_t Below(const float* row, float32x4_t threshold) {
 }  // namespace
 
 void QuantizeNeon(const Quantize& args) {
-  for (int p = 0; p < args.pixels; p += 16) {
+  // Whatever is stored may be any of the arguments, for all that the compiler knows: they are read once.
+  const float* rows[kQuad];
+  float32x4_t thresholds[kQuad];
+#pragma GCC unroll 4
+  for (int c = 0; c < kQuad; ++c) {
+    const bool given = c < args.channels;  // else nothing is below
+    rows[c] = args.rows[given ? c : 0];
+    thresholds[c] = vdupq_n_f32(!given ? -INFINITY : args.bias != nullptr ? -args.bias[c] : 0.0f);
+  }
+  const uint8_t* mask = args.mask;
+  uint8_t* to = args.nibbles;
+  const int pixels = args.pixels;
+  for (int p = 0; p < pixels; p += 16) {
     uint8x16_t nibbles = vdupq_n_u8(0);
-    for (int c = 0; c < args.channels; ++c) {
-      const float32x4_t threshold = vdupq_n_f32(args.bias != nullptr ? -args.bias[c] : 0.0f);
-      const uint8x16_t bit = vdupq_n_u8(static_cast<uint8_t>(1 << c));
-      nibbles = vorrq_u8(nibbles, vandq_u8(Below(args.rows[c] + p, threshold), bit));
+#pragma GCC unroll 4
+    for (int c = 0; c < kQuad; ++c) {
+      nibbles = vorrq_u8(nibbles, vandq_u8(Below(rows[c] + p, thresholds[c]), vdupq_n_u8(1 << c)));
     }
-    vst1q_u8(args.nibbles + p, vandq_u8(nibbles, vld1q_u8(args.mask + p)));
+    vst1q_u8(to + p, vandq_u8(nibbles, vld1q_u8(mask + p)));
   }
 }
 
