@@ -1,4 +1,5 @@
-// A QEMU plugin that counts the guest's instructions: appends their number to the file COUNTS names when the guest ends.
+// A QEMU plugin that counts the guest's instructions: appends their number to the file COUNTS names when the guest
+// ends.
 //
 // Debian ships no qemu-plugin.h; what is used of its interface (version 1) is declared here.
 #include <inttypes.h>
