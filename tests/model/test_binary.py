@@ -23,7 +23,10 @@ from bihrnet_edge.model.binary import (
 
 
 def test_sign_of_both_zeros_is_plus_one() -> None:
-    assert hard_sign(torch.tensor([0.0, -0.0, 1e-30, -1e-30])).tolist() == [1.0, 1.0, 1.0, -1.0]
+    values = torch.tensor([0.0, -0.0, 1e-30, -1e-30])
+    assert hard_sign(values).tolist() == [1.0, 1.0, 1.0, -1.0]
+    # Computed another way where there is a gradient.
+    assert approx_sign(values.requires_grad_()).tolist() == [1.0, 1.0, 1.0, -1.0]
 
 
 def test_approx_sign_gradient_is_the_piecewise_polynomial_of_bi_real_net() -> None:
