@@ -1,14 +1,12 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 
-#include <cmath>
-
+#include "epilogue.h"
 #include "impl.h"
 
 namespace bihrnet {
 namespace {
 
-// One instance a combination: what is not asked for costs nothing.
 template <bool kClamp, bool kPrelu, int kResiduals>
 void Rows(const Epilogue& args) {
   const __m256i low = _mm256_set1_epi32(args.clamp_min);
@@ -42,23 +40,12 @@ void Rows(const Epilogue& args) {
   }
 }
 
-template <bool kClamp, bool kPrelu>
-void WithResiduals(const Epilogue& args) {
-  if (args.second_residual != nullptr) return Rows<kClamp, kPrelu, 2>(args);
-  if (args.residual != nullptr) return Rows<kClamp, kPrelu, 1>(args);
-  Rows<kClamp, kPrelu, 0>(args);
-}
-
 }  // namespace
 
 void EpilogueAvx2(const Epilogue& args) {
-  bool clamp = args.clamp_min > 0 || args.clamp_max < 2 * 65535;
-  for (int c = 0; c < args.channels; ++c) clamp |= std::isinf(2.0f * args.multiplier[c]);
-  if (args.alpha != nullptr) {
-    clamp ? WithResiduals<true, true>(args) : WithResiduals<false, true>(args);
-  } else {
-    clamp ? WithResiduals<true, false>(args) : WithResiduals<false, false>(args);
-  }
+  ForEpilogue(args, [&](auto clamp, auto prelu, auto residuals) {
+    Rows<decltype(clamp)::value, decltype(prelu)::value, decltype(residuals)::value>(args);
+  });
 }
 
 }  // namespace bihrnet
