@@ -51,7 +51,7 @@ class Int8Convolutions(BuiltinBuilder):
     def threshold(self, x: Any, name: str) -> Any:
         return FakeQuant(1 / 255, -128, name=f"{name}.int8")(super().threshold(x, name))
 
-    def emit(self, name: str, operation: Any, y: Any, inputs: Any, terms: int = 1) -> Any:
+    def emit(self, name: str, operation: Any, y: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         grid = self._grids[name]
         return FakeQuant(grid.scale, grid.zero_point, name=f"{name}.int8")(y) if operation == "unit" else y
 

@@ -46,8 +46,8 @@ class Sensitivity:
 def sites(nodes: Sequence[Node]) -> list[list[Node]]:
     """Activations that are int8 together or not at all, in the order of their first ones.
 
-    A PReLU goes with what it is computed from, a mean with its sums, and what only picks values with their sources:
-    between these, a change of precision would cost conversions and save no rounding.
+    A PReLU goes with what it is computed from, a mean with its sums, and what only picks or shifts values with their
+    sources: between these, a change of precision would cost conversions and save no rounding.
     """
     leader = {node.name: node.name for node in nodes}
 
@@ -60,7 +60,7 @@ def sites(nodes: Sequence[Node]) -> list[list[Node]]:
     for node in nodes:
         for source in node.inputs:
             partial = node.operation == "mean" or (node.operation == "sum" and by_name[source].operation == "sum")
-            if node.operation in ("prelu", "pick") or partial:
+            if node.operation in ("prelu", "pick", "shift") or partial:
                 leader[find(node.name)] = find(source)
     groups: dict[str, list[Node]] = {}
     for node in nodes:

@@ -19,7 +19,7 @@ from bihrnet_edge.errors import UserError
 from bihrnet_edge.files import make_folder, write_text
 
 #: Of the file's format.
-VERSION = 1
+VERSION = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _AGAIN = "calibrate again"
 
@@ -37,6 +37,8 @@ class Ranges:
         annotations_sha256: hex digest of its bytes.
         image_sha256: hex digests of the image files, sorted; what an exporter's check images are held against.
         activations: ``(low, high)`` by the name of the layer that computes it; holds zero.
+        offset: what int8 subtracts from each channel of the stem's output, see
+            :mod:`~bihrnet_edge.calibration.offsets`; ``activations`` are of what that leaves. Empty: nothing.
         sensitivity: to int8, where a sweep was made; what ``mixed`` precision needs.
     """
 
@@ -48,6 +50,7 @@ class Ranges:
     annotations_sha256: str
     image_sha256: tuple[str, ...]
     activations: Mapping[str, tuple[float, float]]
+    offset: tuple[float, ...] = ()
     sensitivity: Sensitivity | None = None
 
     def refuse_other_weights(self, weights: str, model: str) -> None:
@@ -80,6 +83,7 @@ class Ranges:
             "annotations_sha256": self.annotations_sha256,
             "image_sha256": list(self.image_sha256),
             "activations": {name: list(ends) for name, ends in self.activations.items()},
+            "offset": list(self.offset),
             "sensitivity": None if self.sensitivity is None else self.sensitivity.to_dict(),
         }
 
@@ -130,6 +134,7 @@ def read_ranges(path: Path) -> Ranges:
         _digest(_field(document, "annotations_sha256", str, where), where),
         tuple(_digest(digest, where) for digest in digests),
         {name: _ends(ends, f"{where}, activation {name!r}") for name, ends in activations.items()},
+        tuple(_number(value, f"{where}, offset,") for value in _field(document, "offset", list, where)),
         None if document.get("sensitivity") is None else _sensitivity(document, activations, f"{where}, sensitivity,"),
     )
 
@@ -151,6 +156,12 @@ def _sensitivity(document: Any, activations: Mapping[str, Any], where: str) -> S
 def _error(value: Any, where: str) -> float:
     if type(value) not in (int, float) or not 0.0 <= value < math.inf:
         raise UserError(f"{where} hold {value!r} where an error, 0 or greater, should be; {_AGAIN}.")
+    return float(value)
+
+
+def _number(value: Any, where: str) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise UserError(f"{where} hold {value!r} where a finite number should be; {_AGAIN}.")
     return float(value)
 
 

@@ -8,8 +8,9 @@ tensors that additions, PReLUs, pools and the like connect share a scale (docs/d
 - What a binary convolution adds to that lies around zero: its zero point is 0, so that the sum of both is the plain
   saturating sum of bytes.
 - An unfinished mean of k tensors has k times the scale, exactly: scales have so few digits that float32 holds their
-  multiples. Its product with 1/k, a multiplication in any case, is where
-  the scale may change; where it does not, that changes no byte.
+  multiples. Its product with 1/k, a multiplication in any case, is where the scale may change; where it does not, that
+  changes no byte.
+- The sum of two shortcuts, which has up to twice the range of either, is the other place where it may change.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from bihrnet_edge.errors import UserError
 
 #: What computes a tensor. ``input``: the images; ``convolution``: a real-valued convolution; ``unit``: a binary one;
 #: ``prelu``: a PReLU; ``add``: a sum; ``pick``: values of its inputs, or averages of them; ``sum``: an unfinished
-#: ``mean``.
-Operation = Literal["input", "convolution", "unit", "prelu", "add", "pick", "sum", "mean"]
+#: ``mean``; ``shift``: its input less a constant a channel.
+Operation = Literal["input", "convolution", "unit", "prelu", "add", "pick", "sum", "mean", "shift"]
 
 LOWEST, HIGHEST = -128, 127
 #: Binary digits of a shared scale: with 8 of a byte and up to 4 of a mean's terms float32 holds every product.
@@ -40,12 +41,14 @@ class Node:
         operation: what that does.
         inputs: the activations that it is computed from, as far as they are int8 tensors themselves.
         terms: of how many tensors a ``sum`` is the sum; 1 for all else.
+        channels: from and to (exclusive) which ones of its input's it has; None: all, one input's after the other's.
     """
 
     name: str
     operation: Operation
     inputs: tuple[str, ...]
     terms: int = 1
+    channels: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def _short(grid: Grid) -> Grid:
 def share_groups(nodes: Sequence[Node]) -> list[list[Node]]:
     """The activations whose scales depend on each other, in the order of their first ones."""
     leader: dict[str, str] = {node.name: node.name for node in nodes}
+    around_zero = centered(nodes)
 
     def find(name: str) -> str:
         while leader[name] != name:
@@ -92,9 +96,10 @@ def share_groups(nodes: Sequence[Node]) -> list[list[Node]]:
         return name
 
     for node in nodes:
-        if node.operation != "mean":  # its product with 1/k can change the scale at no cost
-            for source in node.inputs:
-                leader[find(source)] = find(node.name)
+        # Its product with 1/k can change the scale at no cost, and a sum of shortcuts where it has to grow.
+        apart = node.operation == "mean" or (node.operation == "add" and around_zero.isdisjoint(node.inputs))
+        for source in () if apart else node.inputs:
+            leader[find(source)] = find(node.name)
     groups: dict[str, list[Node]] = {}
     for node in nodes:
         groups.setdefault(find(node.name), []).append(node)

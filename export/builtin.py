@@ -60,5 +60,6 @@ def build_builtin_model(checkpoint: Checkpoint, form: BuiltinForm) -> tf_keras.M
     if form.ranges is None:
         builder: Any = partial(BuiltinBuilder, half=form.precision == "float16")
     else:
-        builder = partial(Int8BuiltinBuilder, grids=checkpoint_grids(checkpoint, form.ranges.activations))
+        grids = checkpoint_grids(checkpoint, form.ranges.activations)
+        builder = partial(Int8BuiltinBuilder, grids=grids, offset=form.ranges.offset)
     return build_larq_model(config, checkpoint.state, metadata.input_height, metadata.input_width, builder=builder)

@@ -11,7 +11,7 @@ so that padding with +1 becomes the padding with 0 that convolutions have built 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class BuiltinBuilder(LarqBuilder):
         steepness = 2.0**_STEEPNESS_BITS * self._next_factor(x)
         layer = tf_keras.layers.DepthwiseConv2D(1, activation="relu", name=name)
         y = layer(x)
-        beta = self.store.take(f"{name}.beta", (channels,)).astype(np.float64)
+        beta = self.beta(x, name).astype(np.float64)
         kernel = np.full((1, 1, channels, 1), -steepness, np.float32)
         layer.set_weights([kernel, (beta * steepness).astype(np.float32)])
         # Clamped twice, as TensorFlow Lite has no clamp to (0, 1) that is as old as these two.
@@ -154,15 +154,17 @@ class Int8BuiltinBuilder(BuiltinBuilder, QuantizedBuilder):
     but not in TensorFlow Lite's own kernels, which cut its sums to 16 bits.
     """
 
-    def __init__(self, config: ModelConfig, store: WeightStore, grids: Mapping[str, Grid]) -> None:
-        super().__init__(config, store, grids=grids)
+    def __init__(
+        self, config: ModelConfig, store: WeightStore, grids: Mapping[str, Grid], offset: Sequence[float] = ()
+    ) -> None:
+        super().__init__(config, store, grids=grids, offset=offset)
 
     def threshold(self, x: Any, name: str) -> Any:
-        _, grid = self._grid_of[id(x)]
+        grid = self._grids[self.name_of(x)]
         channels = x.shape[-1]
         # From "always +1" to "always -1".
         ends = LOWEST - grid.zero_point, HIGHEST + 1 - grid.zero_point
-        codes = threshold_codes(self.store.take(f"{name}.beta", (channels,)), grid.scale, ends)
+        codes = threshold_codes(self.beta(x, name), grid.scale, ends)
         layer = tf_keras.layers.DepthwiseConv2D(1, name=name)
         y = layer(x)
         factor = self._next_factor(x)
@@ -180,7 +182,7 @@ class Int8BuiltinBuilder(BuiltinBuilder, QuantizedBuilder):
         """
         if (slope > 1.0).any():
             return super().rectify(x, name, slope)
-        _, grid = self._grid_of[id(x)]
+        grid = self._grids[self.name_of(x)]
         layer = tf_keras.layers.DepthwiseConv2D(1, use_bias=False, name=f"{name}.negative")
         y = layer(x)
         kernel = np.minimum(slope - 1.0, -(2.0**-_LEAST_BITS))

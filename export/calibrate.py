@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bihrnet_edge.calibration.histogram import Histogram
 from bihrnet_edge.calibration.manifest import SubsetManifest
 from bihrnet_edge.calibration.mixed import DEFAULT_SHARE, Sensitivity, choose_float
 from bihrnet_edge.calibration.observers import PERCENTILE, ObserverName, Range, observe
+from bihrnet_edge.calibration.offsets import best_offset, propagate
 from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
 from bihrnet_edge.calibration.scales import Node
 from bihrnet_edge.console import Advance, Step
@@ -86,17 +88,29 @@ def calibrate(
     _refuse_few(dataset)
     with step("rebuild in Larq"):
         activations = Activations(checkpoint)
+
+    def batches() -> Iterator[Images]:
+        return (images for _, images, _ in person_batches(dataset.people, checkpoint.metadata, _BATCH))
+
+    with step("find the channels' means") as advance:
+        means = channel_means(activations, batches(), lambda done: advance(done, len(dataset)))
+    # Few digits, for a file that can be read; int8 rounds it further.
+    offset = tuple(round(float(value), 4) for value in best_offset(activations.nodes, means))
     with step(f"calibrate with {observer}") as advance:
-        batches = (images for _, images, _ in person_batches(dataset.people, checkpoint.metadata, _BATCH))
         ranges = observe_activations(
-            activations, batches, observer, percentile=percentile, progress=lambda done: advance(done, len(dataset))
+            activations,
+            batches(),
+            observer,
+            percentile=percentile,
+            offset=offset,
+            progress=lambda done: advance(done, len(dataset)),
         )
     sensitivity = None
     if sweep:
         count = min(sweep, len(dataset))
         people = [dataset.people[index * len(dataset) // count] for index in range(count)]
         images = np.concatenate([images for _, images, _ in person_batches(people, checkpoint.metadata, _BATCH)])
-        sensitivity = find_sensitivity(checkpoint, activations.nodes, ranges, images, share, step)
+        sensitivity = find_sensitivity(checkpoint, activations.nodes, ranges, offset, images, share, step)
     return Ranges(
         checkpoint.metadata.name,
         weights_sha256(checkpoint.state),
@@ -106,6 +120,7 @@ def calibrate(
         manifest.annotations_sha256,
         tuple(sorted({person.image_sha256 for person in manifest.people})),
         ranges,
+        offset,
         sensitivity,
     )
 
@@ -174,6 +189,7 @@ def find_sensitivity(
     checkpoint: Checkpoint,
     nodes: Sequence[Node],
     ranges: Mapping[str, Range],
+    offset: Sequence[float],
     images: Images,
     share: float,
     step: Step,
@@ -183,7 +199,7 @@ def find_sensitivity(
     Args:
         checkpoint: a binary network.
         nodes: its activations, each after its inputs.
-        ranges: of these.
+        ranges, offset: as in :class:`~bihrnet_edge.calibration.ranges.Ranges`.
         images: to sweep on, normalised, float32 ``(N, H, W, 3)``, at least one.
         share: as in :func:`~bihrnet_edge.calibration.mixed.choose_float`.
         step: shows progress.
@@ -194,7 +210,7 @@ def find_sensitivity(
     from bihrnet_edge.export.sensitivity import SwitchedNetwork
 
     with step("rebuild with switches"):
-        network = SwitchedNetwork(checkpoint, nodes, ranges, images)
+        network = SwitchedNetwork(checkpoint, nodes, ranges, offset, images)
     names = [node.name for node in nodes]
     with step(f"round one of {len(names)} activations at a time") as advance:
         alone = dict(zip(names, network.errors([frozenset({name}) for name in names], advance), strict=True))
@@ -203,12 +219,37 @@ def find_sensitivity(
     return Sensitivity(len(images), int8, mixed, alone, tuple(sorted(kept)))
 
 
+def channel_means(
+    activations: Activations, batches: Iterable[Images], progress: Callable[[int], None] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """The mean of every channel of the activations that an offset of the stem's output reaches, by name.
+
+    Args:
+        activations: the network.
+        batches: float32 ``(N, H, W, 3)``, at least one.
+        progress: called with the images done.
+    """
+    reached = propagate(activations.nodes, np.zeros(0))
+    sums: dict[str, NDArray[np.float64]] = {}
+    done = 0
+    for images in batches:
+        for values in activations.of(images):
+            for name in reached:
+                mean = values[name].mean(axis=(0, 1, 2), dtype=np.float64)
+                sums[name] = sums[name] + mean if name in sums else mean
+            done += 1
+            if progress is not None:
+                progress(done)
+    return {name: total / done for name, total in sums.items()}
+
+
 def observe_activations(
     activations: Activations,
     batches: Iterable[Images],
     observer: ObserverName,
     *,
     percentile: float = PERCENTILE,
+    offset: Sequence[float] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Mapping[str, Range]:
     """The range of every activation over normalised images.
@@ -217,17 +258,20 @@ def observe_activations(
         activations: the network.
         batches: float32 ``(N, H, W, 3)``, at least one.
         observer, percentile: as in :func:`~bihrnet_edge.calibration.observers.observe`.
+        offset: as in :class:`~bihrnet_edge.calibration.ranges.Ranges`.
         progress: called with the images done.
 
     Raises:
         UserError: an activation is NaN, infinite or always the same.
     """
     histograms = {node.name: Histogram() for node in activations.nodes}
+    offsets = propagate(activations.nodes, np.array(offset, np.float64)) if offset else {}
+    moved = {name: values.astype(np.float32) for name, values in offsets.items()}
     done = 0
     for images in batches:
         for values in activations.of(images):
             for name, histogram in histograms.items():
-                histogram.add(values[name], name)
+                histogram.add(values[name] - moved[name] if name in moved else values[name], name)
             done += 1
             if progress is not None:
                 progress(done)

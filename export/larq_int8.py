@@ -14,6 +14,7 @@ from bihrnet_edge.calibration.scales import HIGHEST, LOWEST, Grid, Node, Operati
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.larq_layers import FakeQuant, Threshold
 from bihrnet_edge.export.larq_model import LarqBuilder, build_larq_model
+from bihrnet_edge.export.larq_offset import OffsetBuilder
 from bihrnet_edge.export.tensorflow_env import tf_keras
 from bihrnet_edge.export.weights import WeightStore
 from bihrnet_edge.model.config import ModelConfig
@@ -52,7 +53,10 @@ def activation_nodes(config: ModelConfig) -> list[Node]:
 
 
 def build_int8_model(
-    checkpoint: Checkpoint, ranges: Mapping[str, tuple[float, float]], kept: Iterable[str] = ()
+    checkpoint: Checkpoint,
+    ranges: Mapping[str, tuple[float, float]],
+    kept: Iterable[str] = (),
+    offset: Sequence[float] = (),
 ) -> tf_keras.Model:
     """The rebuild of a checkpoint with activations rounded to int8 at calibrated ranges.
 
@@ -60,6 +64,7 @@ def build_int8_model(
         checkpoint: a binary network.
         ranges: of all of its activations.
         kept: names of those that stay in float.
+        offset: as in :class:`~bihrnet_edge.calibration.ranges.Ranges`.
 
     Raises:
         UserError: the ranges are another network's, or an activation was always zero.
@@ -73,7 +78,8 @@ def build_int8_model(
         )
     for name in kept:
         del grids[name]
-    return build_larq_model(config, checkpoint.state, *size, builder=partial(QuantizedBuilder, grids=grids))
+    builder = partial(QuantizedBuilder, grids=grids, offset=offset)
+    return build_larq_model(config, checkpoint.state, *size, builder=builder)
 
 
 def build_observed_model(checkpoint: Checkpoint) -> tuple[tf_keras.Model, ObservedBuilder]:
@@ -97,11 +103,23 @@ class ObservedBuilder(LarqBuilder):
         self.nodes: list[Node] = []
         self._names: dict[int, str] = {}
 
-    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+    def emit(
+        self,
+        name: str,
+        operation: Operation,
+        y: Any,
+        inputs: Sequence[Any],
+        terms: int = 1,
+        channels: tuple[int, int] | None = None,
+    ) -> Any:
         self.tensors[name] = y
-        self.nodes.append(Node(name, operation, tuple(self._names[id(x)] for x in inputs), terms))
+        self.nodes.append(Node(name, operation, tuple(self._names[id(x)] for x in inputs), terms, channels))
         self._names[id(y)] = name
         return y
+
+    def shift(self, x: Any) -> Any:
+        """Observed where it is: what an offset changes is known without running the network."""
+        return self.emit("shift", "shift", x, [x])
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,37 +175,48 @@ class _NodeBuilder(ObservedBuilder):
         return self.emit(self.unnamed("concatenate"), "pick", _Channels((channels,)), xs)
 
     def channel_slice(self, x: Any, start: int, stop: int) -> Any:
-        return self.emit(self.unnamed("slice"), "pick", _Channels((stop - start,)), [x])
+        return self.emit(self.unnamed("slice"), "pick", _Channels((stop - start,)), [x], channels=(start, stop))
 
 
-class QuantizedBuilder(LarqBuilder):
+class QuantizedBuilder(OffsetBuilder):
     """Rounds every tensor that has a grid, and thresholds to the grid of what they are compared with."""
 
-    def __init__(self, config: ModelConfig, store: WeightStore, grids: Mapping[str, Grid]) -> None:
-        super().__init__(config, store)
+    def __init__(
+        self, config: ModelConfig, store: WeightStore, grids: Mapping[str, Grid], offset: Sequence[float] = ()
+    ) -> None:
+        super().__init__(config, store, activation_nodes(config), offset, grids.get("shift"))
         self._grids = grids
-        self._grid_of: dict[int, tuple[Any, Grid]] = {}
 
-    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+    def emit(
+        self,
+        name: str,
+        operation: Operation,
+        y: Any,
+        inputs: Sequence[Any],
+        terms: int = 1,
+        channels: tuple[int, int] | None = None,
+    ) -> Any:
         grid = self._grids.get(name)
-        if grid is None:
-            return y
-        y = FakeQuant(grid.scale, grid.zero_point, name=f"{name}.int8")(y)
-        self._grid_of[id(y)] = y, grid
-        return y
+        if grid is not None:
+            y = FakeQuant(grid.scale, grid.zero_point, name=f"{name}.int8")(y)
+        return super().emit(name, operation, y, inputs, terms, channels)
+
+    def grid_of(self, x: Any) -> Grid | None:
+        """Of a tensor that was emitted; None: it is not int8."""
+        return self._grids.get(self.name_of(x))
 
     def round(self, x: Any) -> Any:
         """Nothing, where the tensor is int8 in units of 1 already."""
-        if id(x) not in self._grid_of:
+        if self.grid_of(x) is None:
             return super().round(x)
         self.unnamed("round")  # the names after it stay the same
         return x
 
     def threshold(self, x: Any, name: str) -> Any:
-        if id(x) not in self._grid_of:
+        grid = self.grid_of(x)
+        if grid is None:
             return super().threshold(x, name)
-        _, grid = self._grid_of[id(x)]
-        codes = threshold_codes(self.store.take(f"{name}.beta", (x.shape[-1],)), grid.scale)
+        codes = threshold_codes(self.beta(x, name), grid.scale)
         layer = Threshold(grid.scale, name=name)
         y = layer(x)
         layer.set_weights([(-codes * grid.scale).astype(np.float32)])

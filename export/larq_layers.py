@@ -41,6 +41,29 @@ class Threshold(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 @tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class Shift(tf_keras.layers.Layer):  # type: ignore[misc]
+    """``x`` less one constant a channel.
+
+    Args:
+        scale: of int8 inputs; constants are then multiples of it, from -127 to 127 times.
+    """
+
+    def __init__(self, scale: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def build(self, input_shape: Any) -> None:
+        self.negative = self.add_weight("negative", shape=(int(input_shape[-1]),), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + (self.negative if self.scale is None else _fake_quant(self.negative, self.scale))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
 class ClampToOne(tf_keras.layers.Layer):  # type: ignore[misc]
     """Clamp to -1 to 1, TensorFlow Lite's RELU_N1_TO_1."""
 

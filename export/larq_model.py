@@ -79,7 +79,15 @@ class LarqBuilder:
         self.store = store
         self._unnamed = 0
 
-    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+    def emit(
+        self,
+        name: str,
+        operation: Operation,
+        y: Any,
+        inputs: Sequence[Any],
+        terms: int = 1,
+        channels: tuple[int, int] | None = None,
+    ) -> Any:
         """What the next layer gets in place of ``y``: itself here, observed or quantised in subclasses.
 
         Called with every tensor that a ``.tflite`` would hold as real values, in the order they are computed.
@@ -90,6 +98,7 @@ class LarqBuilder:
             y: the tensor.
             inputs: the tensors that it was computed from, as this method returned them; none for convolutions.
             terms: for a ``sum``, of how many tensors.
+            channels: for a slice, from and to (exclusive) which ones.
         """
         return y
 
@@ -99,7 +108,7 @@ class LarqBuilder:
         x = self.stem(self.emit("images", "input", images, []), "stem.0")
         if config.integer_stem:
             x = self.round(x)
-        x = self.stem(x, "stem.1")
+        x = self.shift(self.stem(x, "stem.1"))
         for index in range(config.bottlenecks):
             x = self.bottleneck(x, f"stage1.{index}")
         xs = [
@@ -122,14 +131,22 @@ class LarqBuilder:
         """The integers that the second convolution of an integer stem takes."""
         return RoundToInteger(STEM_LIMIT, name=self.unnamed("round"))(x)
 
+    def shift(self, x: Any) -> Any:
+        """The stem's output, less a constant a channel in a subclass that moves thresholds and head along."""
+        return x
+
     def head(self, x: Any) -> Any:
         """Real-valued 1x1 convolution with a bias, one channel a keypoint."""
         channels, keypoints = x.shape[-1], self.config.keypoints
         layer = tf_keras.layers.Conv2D(keypoints, 1, kernel_initializer="zeros", name="head")
         y = layer(x)
         kernel = self.store.take("head.weight", (keypoints, channels, 1, 1))
-        layer.set_weights([kernel.transpose(2, 3, 1, 0), self.store.take("head.bias", (keypoints,))])
+        layer.set_weights([kernel.transpose(2, 3, 1, 0), self.head_bias(x, kernel)])
         return self.emit("head", "convolution", y, [])
+
+    def head_bias(self, x: Any, kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Of the head, whose kernel ``(K, C, 1, 1)`` is applied to ``x``."""
+        return self.store.take("head.bias", (kernel.shape[0],))
 
     def bottleneck(self, x: Any, name: str) -> Any:
         """A stage-1 bottleneck, ``ir`` or ``plain``."""
@@ -214,8 +231,12 @@ class LarqBuilder:
         """The first half of an RSign: ``x - beta``."""
         layer = Threshold(name=name)
         y = layer(x)
-        layer.set_weights([-self.store.take(f"{name}.beta", (x.shape[-1],))])
+        layer.set_weights([-self.beta(x, name)])
         return y
+
+    def beta(self, x: Any, name: str) -> npt.NDArray[np.float32]:
+        """The thresholds ``(C,)`` of an RSign on ``x``."""
+        return self.store.take(f"{name}.beta", (x.shape[-1],))
 
     def convolution(
         self, x: Any, name: str, channels: int, size: int, *, binary: bool, stride: int = 1, dilation: int = 1
@@ -305,7 +326,7 @@ class LarqBuilder:
     def channel_slice(self, x: Any, start: int, stop: int) -> Any:
         """Channels ``start`` to ``stop`` (exclusive)."""
         layer = ChannelSlice(start, stop, name=self.unnamed("slice"))
-        return self.emit(layer.name, "pick", layer(x), [x])
+        return self.emit(layer.name, "pick", layer(x), [x], channels=(start, stop))
 
     def unnamed(self, kind: str) -> str:
         """A name for a layer without parameters; Keras' own would count on through the whole process."""

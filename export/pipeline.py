@@ -364,7 +364,8 @@ def _build_lce(checkpoint: Checkpoint, network: BiHRNet, path: Path, timed: Time
             size = metadata.input_height, metadata.input_width
             model = build_larq_model(checkpoint.config, checkpoint.state, *size)
         else:
-            model = build_int8_model(checkpoint, forms.int8.ranges.activations, forms.int8.kept)
+            ranges = forms.int8.ranges
+            model = build_int8_model(checkpoint, ranges.activations, forms.int8.kept, ranges.offset)
         traced = trace(model)
     with timed("convert_lce", "convert with Larq Compute Engine"):
         data = convert_traced(traced)

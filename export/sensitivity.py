@@ -17,7 +17,7 @@ from bihrnet_edge.calibration.scales import Grid, Node, Operation
 from bihrnet_edge.errors import UserError
 from bihrnet_edge.export.larq_int8 import int8_grids, threshold_codes
 from bihrnet_edge.export.larq_layers import SwitchedQuant, SwitchedThreshold
-from bihrnet_edge.export.larq_model import LarqBuilder
+from bihrnet_edge.export.larq_offset import OffsetBuilder
 from bihrnet_edge.export.tensorflow_env import tf, tf_keras
 from bihrnet_edge.export.weights import WeightStore
 from bihrnet_edge.runtimes.base import Images
@@ -37,6 +37,7 @@ class SwitchedNetwork:
         checkpoint: a binary network.
         nodes: its activations, each after its inputs.
         ranges: of these, as in :func:`~bihrnet_edge.export.larq_int8.build_int8_model`.
+        offset: as in :class:`~bihrnet_edge.calibration.ranges.Ranges`.
         images: to run it on, normalised, float32 ``(N, H, W, 3)``.
     """
 
@@ -45,6 +46,7 @@ class SwitchedNetwork:
         checkpoint: Checkpoint,
         nodes: Sequence[Node],
         ranges: Mapping[str, tuple[float, float]],
+        offset: Sequence[float],
         images: Images,
     ) -> None:
         config, metadata = checkpoint.config, checkpoint.metadata
@@ -53,7 +55,7 @@ class SwitchedNetwork:
         store = WeightStore(checkpoint.state)
         source = tf_keras.Input((metadata.input_height, metadata.input_width, 3), name="images")
         switches = tf_keras.Input((len(nodes),), name="switches")
-        builder = _SwitchedBuilder(config, store, grids, self._index, switches)
+        builder = _SwitchedBuilder(config, store, nodes, offset, grids, switches)
         heatmaps = tf.autograph.experimental.do_not_convert(builder.network)(source)
         store.finish()
         network = tf_keras.Model([source, switches], heatmaps)
@@ -97,32 +99,38 @@ class SwitchedNetwork:
         return result[: len(switches)]
 
 
-class _SwitchedBuilder(LarqBuilder):
+class _SwitchedBuilder(OffsetBuilder):
     """Every activation, and every threshold with what it is compared with, rounded where its switch is on."""
 
     def __init__(
         self,
         config: ModelConfig,
         store: WeightStore,
+        nodes: Sequence[Node],
+        offset: Sequence[float],
         grids: Mapping[str, Grid],
-        index: Mapping[str, int],
         switches: Any,
     ) -> None:
-        super().__init__(config, store)
-        self._grids, self._index, self._switches = grids, index, switches
-        self._made: dict[int, tuple[Any, str]] = {}
+        super().__init__(config, store, nodes, offset, grids["shift"])
+        self._grids, self._switches = grids, switches
+        self._index = {node.name: index for index, node in enumerate(nodes)}
 
-    def emit(self, name: str, operation: Operation, y: Any, inputs: Sequence[Any], terms: int = 1) -> Any:
+    def emit(
+        self,
+        name: str,
+        operation: Operation,
+        y: Any,
+        inputs: Sequence[Any],
+        terms: int = 1,
+        channels: tuple[int, int] | None = None,
+    ) -> Any:
         grid = self._grids[name]
         layer = SwitchedQuant(grid.scale, grid.zero_point, self._index[name], name=f"{name}.int8")
-        y = layer([y, self._switches])
-        self._made[id(y)] = y, name
-        return y
+        return super().emit(name, operation, layer([y, self._switches]), inputs, terms, channels)
 
     def threshold(self, x: Any, name: str) -> Any:
-        _, source = self._made[id(x)]
+        source, beta = self.name_of(x), self.beta(x, name)
         scale = self._grids[source].scale
-        beta = self.store.take(f"{name}.beta", (x.shape[-1],))
         layer = SwitchedThreshold(self._index[source], name=name)
         y = layer([x, self._switches])
         layer.set_weights([-beta, (-threshold_codes(beta, scale) * scale).astype(np.float32)])

@@ -81,7 +81,7 @@ def _check_additions(file: TfliteFile) -> None:
 def test_switches_are_the_rebuilds(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
     """All on: the int8 rebuild. All off: the float one. Some: between."""
     ranges = observe_activations(activations, [images], "minmax")
-    network = SwitchedNetwork(checkpoint, activations.nodes, ranges, images[:2])
+    network = SwitchedNetwork(checkpoint, activations.nodes, ranges, (), images[:2])
     names = frozenset(node.name for node in activations.nodes)
     kept = frozenset(node.name for site in sites(activations.nodes)[:8] for node in site)
     plain = np.concatenate([values["head"] for values in activations.of(images[:2])])
