@@ -1,25 +1,31 @@
-"""What int8 loses by how activations share scales and zero points: the choice of decision 0011.
+"""What int8 loses by how activations get their scales: the choices of decision 0011, each taken back alone.
 
-    python benchmarks/int8_scales.py bihrnet-small-lsp --ranges ranges.json --annotations val.json --images images
+    python benchmarks/int8_scales.py bihrnet-small-lsp --annotations val.json --images images \
+        --calibration train.json --people 250
 
-One scale a connected group, or one for all activations between the first convolution and the head; zero points of the
-shortcuts' range, or 0 everywhere. The metric is measured on the first people of the file, by the delegate.
+Ranges are min-max, of people drawn from the calibration annotations as `calibrate --size` does. The metric is measured
+on the first people of the other file, by the delegate; drops are paired, against torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+
 from bihrnet_edge.calibration import scales
-from bihrnet_edge.calibration.ranges import read_ranges, weights_sha256
+from bihrnet_edge.calibration.offsets import Float64
 from bihrnet_edge.calibration.scales import Node
+from bihrnet_edge.calibration.subset import choose_subset, subset_of
 from bihrnet_edge.calibration.verification import compare_on_people
+from bihrnet_edge.console import progress_steps
 from bihrnet_edge.data.dataset import load_annotations
+from bihrnet_edge.export import calibrate as calibrating
 from bihrnet_edge.export.larq_int8 import build_int8_model
 from bihrnet_edge.export.lce import convert_to_lce
 from bihrnet_edge.export.tflite_metadata import embed_metadata
@@ -37,40 +43,85 @@ def one_group(nodes: Sequence[Node]) -> list[list[Node]]:
     return [*apart, [node for node in nodes if node.name not in _APART]]
 
 
+_share_groups, _centered = scales.share_groups, scales.centered
+
+
+def everything(nodes: Iterable[Node]) -> set[str]:
+    """All activations, as if they lay around zero."""
+    return {node.name for node in nodes}
+
+
+def sums_joined(nodes: Sequence[Node]) -> list[list[Node]]:
+    """The groups where the sum of two shortcuts keeps their scale."""
+    with patch.object(scales, "centered", everything):
+        return _share_groups(nodes)
+
+
+def groups(nodes: Sequence[Node]) -> list[list[Node]]:
+    """The groups as exported, whatever else is patched."""
+    with patch.object(scales, "centered", _centered):
+        return _share_groups(nodes)
+
+
+def no_offset(nodes: Sequence[Node], means: Mapping[str, Float64]) -> Float64:
+    return np.zeros(len(means["shift"]))
+
+
+#: What is patched while ranges are found, and while they become scales.
+_VARIANTS: dict[str, tuple[bool, dict[str, Callable[..., object]]]] = {
+    "as exported": (True, {}),
+    "zero points 0": (True, {"centered": everything, "share_groups": groups}),
+    "sums keep the scale": (True, {"share_groups": sums_joined}),
+    "no offset": (False, {}),
+    "neither of these": (False, {"share_groups": sums_joined}),
+    "one scale for all": (True, {"share_groups": one_group}),
+}
+
+
+@contextmanager
+def _patched(functions: Mapping[str, Callable[..., object]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name, function in functions.items():
+            stack.enter_context(patch.object(scales, name, function))
+        yield
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--ranges", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--calibration", type=Path, required=True, help="annotations of people in the same images")
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--people", type=int, default=250)
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.model)
-    ranges = read_ranges(arguments.ranges)
-    ranges.refuse_other_weights(weights_sha256(checkpoint.state), arguments.model)
     dataset = load_annotations(arguments.annotations, arguments.images)
-    ranges.refuse_images(person.image_path for person in dataset.people[: arguments.people])
+    source = load_annotations(arguments.calibration, arguments.images)
+    manifest = choose_subset(source, arguments.calibration, arguments.images, arguments.size, 0)
+    chosen = subset_of(source, manifest, arguments.calibration)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        found = {}
+        for moved in (True, False):
+            with ExitStack() as patches, progress_steps() as step:
+                if not moved:
+                    patches.enter_context(patch.object(calibrating, "best_offset", no_offset))
+                found[moved] = calibrating.calibrate(checkpoint, chosen, manifest, "minmax", step=step)
+            found[moved].refuse_images(person.image_path for person in dataset.people[: arguments.people])
         runners = {}
-        for groups in ("one a group", "one for all"):
-            for zero in ("of the range", "0"):
-                name = f"{groups:12} {zero:13}"
-                with ExitStack() as patches:
-                    if groups == "one for all":
-                        patches.enter_context(patch.object(scales, "share_groups", one_group))
-                    if zero == "0":
-                        everything = patch.object(scales, "centered", lambda nodes: {node.name for node in nodes})
-                        patches.enter_context(everything)
-                    data = convert_to_lce(build_int8_model(checkpoint, ranges.activations))
-                path = Path(folder) / f"{len(runners)}.lce.tflite"
-                path.write_bytes(embed_metadata(data, checkpoint.metadata))
-                runners[name] = stack.enter_context(open_runner(str(path), 1))
+        for name, (moved, functions) in _VARIANTS.items():
+            ranges = found[moved]
+            with _patched(functions):
+                data = convert_to_lce(build_int8_model(checkpoint, ranges.activations, offset=ranges.offset))
+            path = Path(folder) / f"{len(runners)}.lce.tflite"
+            path.write_bytes(embed_metadata(data, checkpoint.metadata))
+            runners[name] = stack.enter_context(open_runner(str(path), 1))
         torch = TorchRunner.of(checkpoint.build(), checkpoint.metadata)
         _, _, metrics, drops = compare_on_people(torch, runners, dataset, arguments.people, lambda done, total: None)
-    print(f"{'scales':12} {'zero points':13} {'metric':>7}  drop, 95 %")
+    print(f"{'scales':20} {'metric':>7}  drop, 95 %")
     for name in runners:
         drop = drops[name].drop
-        print(f"{name} {metrics[name]:7.2f}  {drop.value:.2f} ({drop.low:.2f} to {drop.high:.2f})")
+        print(f"{name:20} {metrics[name]:7.2f}  {drop.value:.2f} ({drop.low:.2f} to {drop.high:.2f})")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Where the channels of the shortcuts lie, and one constant a channel that moves them all to about zero.
 
-An int8 tensor has one scale and one zero point for all channels. But along the shortcuts each channel lies around a mean
-of its own, which grows from block to block, while its spread does not: in a deep network most of the 256 levels would
-tell channels apart, and few their values (docs/decisions/0011).
+An int8 tensor has one scale and one zero point for all channels. But along the shortcuts each channel lies around a
+mean of its own, which grows from block to block, while its spread does not: in a deep network most of the 256 levels
+would tell channels apart, and few their values (docs/decisions/0011).
 
 What flows along the shortcuts is the stem's output and sums of what binary units add; all that happens to it is linear
 and keeps channels whole: sums, means, tiles, slices, pools and upsampling. So a constant subtracted from each channel

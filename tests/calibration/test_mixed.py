@@ -17,7 +17,7 @@ def networks(draw: st.DrawFn) -> list[Node]:
     nodes = [Node("stem", "convolution", ())]
     for index in range(draw(st.integers(1, 15))):
         name, source = f"t{index}", draw(st.sampled_from(nodes)).name
-        kind: Operation = draw(st.sampled_from(("unit", "prelu", "add", "pick", "mean")))
+        kind: Operation = draw(st.sampled_from(("unit", "prelu", "add", "pick", "mean", "shift")))
         if kind == "mean":
             parts = draw(st.integers(1, 2))
             for part in range(parts):
@@ -37,7 +37,8 @@ def test_sites_hold_what_conversions_would_tear_apart(nodes: list[Node]) -> None
     kinds = {node.name: node.operation for node in nodes}
     for node in nodes:
         for source in node.inputs:
-            same = node.operation in ("prelu", "pick", "mean") or (node.operation, kinds[source]) == ("sum", "sum")
+            partial = (node.operation, kinds[source]) == ("sum", "sum")
+            same = partial or node.operation in ("prelu", "pick", "mean", "shift")
             assert not same or site_of[node.name] == site_of[source]
 
 

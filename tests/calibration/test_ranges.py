@@ -24,7 +24,8 @@ SENSITIVITY = Sensitivity(8, 0.5, 0.125, {"stem.0.bn": 0.25, "head": 0.0}, ("ste
 
 def test_round_trip(tmp_path: Path) -> None:
     swept = Sensitivity(8, 0.5, 0.125, {"stem.0.bn": 0.25, "head": 0.0}, ("stem.0.bn",))
-    for ranges in (RANGES, dataclasses.replace(RANGES, sensitivity=swept)):
+    more: list[dict[str, Any]] = [{}, {"sensitivity": swept}, {"offset": (0.5, -1.0)}]
+    for ranges in (dataclasses.replace(RANGES, **fields) for fields in more):
         write_ranges(tmp_path / "deep" / "ranges.json", ranges)
         assert read_ranges(tmp_path / "deep" / "ranges.json") == ranges
 
@@ -32,7 +33,7 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2, this bihrnet-edge reads 1"),
+        ({"version": 1}, "version 1, this bihrnet-edge reads 2"),
         ({"version": True}, "no usable 'version'"),
         ({"model": 3}, "no usable 'model'"),
         ({"images": "many"}, "no usable 'images'"),
@@ -44,6 +45,10 @@ def test_round_trip(tmp_path: Path) -> None:
         ({"activations": {"x": [0.0, float("nan")]}}, "activation 'x'.*no range"),
         ({"activations": {"x": [False, 1.0]}}, "activation 'x'.*no range"),
         ({"activations": {"x": 1.0}}, "activation 'x'.*no range"),
+        ({"offset": None}, "no usable 'offset'"),
+        ({"offset": [0.5, "much"]}, "offset, hold 'much' where a finite number"),
+        ({"offset": [float("inf")]}, "offset, hold inf where a finite number"),
+        ({"offset": [True]}, "offset, hold True where a finite number"),
         ({"sensitivity": 3}, "no usable 'sensitivity'"),
         ({"sensitivity": SENSITIVITY | {"alone": {"head": 0.5}}}, "name other activations than the ranges"),
         ({"sensitivity": SENSITIVITY | {"kept": ["tail"]}}, "name other activations than the ranges"),

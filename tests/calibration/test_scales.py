@@ -15,11 +15,11 @@ Ranges = dict[str, tuple[float, float]]
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[list[Node], Ranges]:
-    """A trunk of additions, tiles and means over the outputs of binary units, with a range for each."""
+    """A trunk of additions, tiles, means, shifts and sums of itself over binary units, with a range for each."""
     nodes = [Node("stem", "convolution", ())]
     trunk = "stem"
     for index in range(draw(st.integers(1, 12))):
-        kind: Operation = draw(st.sampled_from(("add", "pick", "mean")))
+        kind: Operation = draw(st.sampled_from(("add", "pick", "mean", "shift", "sum")))
         if kind == "add":
             nodes += [
                 Node(f"unit{index}", "unit", ()),
@@ -28,6 +28,10 @@ def networks(draw: st.DrawFn) -> tuple[list[Node], Ranges]:
             ]
         elif kind == "pick":
             nodes.append(Node(f"pick{index}", "pick", (trunk, trunk)))
+        elif kind == "shift":
+            nodes.append(Node(f"shift{index}", "shift", (trunk,)))
+        elif kind == "sum":
+            nodes.append(Node(f"double{index}", "add", (trunk, trunk)))
         else:
             nodes += [Node(f"sum{index}", "sum", (trunk, trunk), 2), Node(f"mean{index}", "mean", (f"sum{index}",))]
         trunk = nodes[-1].name
@@ -47,12 +51,12 @@ def test_ranges_fit_and_additions_are_additions_of_bytes(network: tuple[list[Nod
         slack = 0.5001 * grid.scale  # the zero point is a whole number
         assert grid.low - slack <= low
         assert high <= grid.high + slack
-        if node.operation == "add":
+        if node.operation == "add" and not around_zero.isdisjoint(node.inputs):
             one, other = (grids[name] for name in node.inputs)
             assert one.scale == other.scale == grid.scale
             assert other.zero_point == 0  # so that no byte is corrected
             assert one.zero_point == grid.zero_point
-        if node.operation == "pick":
+        if node.operation in ("pick", "shift"):
             assert {grids[name] for name in node.inputs} == {grid}
         if node.operation == "sum":
             assert grid.scale == pytest.approx(2 * grids[node.inputs[0]].scale)
@@ -63,11 +67,12 @@ def test_ranges_fit_and_additions_are_additions_of_bytes(network: tuple[list[Nod
 @given(networks())
 @settings(max_examples=30, deadline=None)
 def test_groups_are_the_connected_components(network: tuple[list[Node], Ranges]) -> None:
-    """By flooding from each node along its edges; a mean's input is the one edge that does not count."""
+    """By flooding from each node along its edges; those into a mean and into a sum of two shortcuts do not count."""
     nodes, _ = network
     edges = {node.name: set[str]() for node in nodes}
     for node in nodes:
-        for source in node.inputs if node.operation != "mean" else ():
+        apart = node.operation == "mean" or (node.operation == "add" and node.name.startswith("double"))
+        for source in () if apart else node.inputs:
             edges[node.name].add(source)
             edges[source].add(node.name)
     expected = set()
@@ -96,7 +101,7 @@ def test_what_holds_beforehand() -> None:
 
 
 def test_ranges_that_do_not_fit_the_network() -> None:
-    nodes = [Node("stem", "convolution", ()), Node("add_1", "add", ("stem", "stem"))]
+    nodes = [Node("stem", "convolution", ()), Node("add_1", "pick", ("stem", "stem"))]
     with pytest.raises(UserError, match=r"lack 1 activations of this network, the first is 'add_1'.*calibrate again"):
         share_scales(nodes, {"stem": (0.0, 1.0)})
     with pytest.raises(UserError, match="'stem' is always zero on the calibration images"):

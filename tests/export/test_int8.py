@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from export_helpers import run_lce, tiny_checkpoint
+from numpy.typing import NDArray
 
 from bihrnet_edge.calibration.mixed import sites
+from bihrnet_edge.calibration.offsets import best_offset, propagate
 from bihrnet_edge.calibration.verification import synthetic_images
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.export.calibrate import Activations, observe_activations
-from bihrnet_edge.export.larq_int8 import activation_nodes, build_int8_model, build_observed_model
+from bihrnet_edge.export.calibrate import Activations, channel_means, observe_activations
+from bihrnet_edge.export.larq_int8 import ObservedBuilder, activation_nodes, build_int8_model, build_observed_model
+from bihrnet_edge.export.larq_model import build_larq_model
 from bihrnet_edge.export.lce import check_binary_ops, convert_traced, trace
 from bihrnet_edge.export.sensitivity import SwitchedNetwork
 from bihrnet_edge.export.tflite_metadata import embed_metadata
@@ -41,9 +46,16 @@ def activations(checkpoint: Checkpoint) -> Activations:
     return Activations(checkpoint)
 
 
-def test_int8_export(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
-    ranges = observe_activations(activations, [images[:2], images[2:]], "minmax")
-    traced = trace(build_int8_model(checkpoint, ranges))
+@pytest.fixture(scope="module")
+def offset(activations: Activations, images: Images) -> tuple[float, ...]:
+    return tuple(best_offset(activations.nodes, channel_means(activations, [images])).tolist())
+
+
+def test_int8_export(
+    checkpoint: Checkpoint, activations: Activations, images: Images, offset: tuple[float, ...], tmp_path: Path
+) -> None:
+    ranges = observe_activations(activations, [images[:2], images[2:]], "minmax", offset=offset)
+    traced = trace(build_int8_model(checkpoint, ranges, offset=offset))
     data = convert_traced(traced)
     check_binary_ops(data, checkpoint.config)
     file = parse_tflite(data, Path("int8"))
@@ -54,16 +66,25 @@ def test_int8_export(checkpoint: Checkpoint, activations: Activations, images: I
     assert {tensor.dtype for tensor in results} == {"int8"}
     first = file.tensors[file.operators[0].outputs[0]]
     assert (first.scale, first.zero_point) == (1 / 64, 0)  # a byte is pixel - 128
-    _check_additions(file)
+    _check_additions(file, checkpoint.config.bottlenecks)
 
     for image in images[:2]:
         rebuilt = traced.function(images=image[None]).numpy()
         assert np.corrcoef(run_lce(data, image[None]).ravel(), rebuilt.ravel())[0, 1] > 0.99
 
+    path = tmp_path / "int8.lce.tflite"
+    path.write_bytes(embed_metadata(data, checkpoint.metadata))
+    with LceRunner(str(path)) as reference, LitertRunner(str(path)) as runner:
+        assert runner.delegate is not None
+        assert np.array_equal(runner.run(images), reference.run(images))
 
-def _check_additions(file: TfliteFile) -> None:
-    """One scale, and zero points that cancel but for the trunk's own; partial sums of means are the exception."""
-    exact = 0
+
+def _check_additions(file: TfliteFile, shortcuts: int) -> None:
+    """One scale, and zero points that cancel but for the trunk's own; partial sums of means are the exception.
+
+    And so is the sum of two shortcuts, one a bottleneck.
+    """
+    exact = apart = 0
     for op in file.operators:
         if op.name == "ADD":
             one, other, result = (file.tensors[index] for index in (*op.inputs, op.outputs[0]))
@@ -72,10 +93,70 @@ def _check_additions(file: TfliteFile) -> None:
             if result.scale == pytest.approx(one.scale, rel=1e-6):
                 assert other.scale == pytest.approx(one.scale, rel=1e-6)
                 exact += 1
-            else:
-                # A sum of k - 1 maps of a mean and the k-th; the first two of them have one scale.
-                assert any(result.scale / one.scale == pytest.approx(k / (k - 1), rel=1e-5) for k in range(2, 9))
+            # A sum of k - 1 maps of a mean and the k-th; the first two of them have one scale.
+            elif not any(result.scale / one.scale == pytest.approx(k / (k - 1), rel=1e-5) for k in range(2, 9)):
+                apart += 1
     assert exact > 50
+    assert apart == shortcuts
+
+
+def test_an_offset_changes_no_heatmap(
+    checkpoint: Checkpoint, activations: Activations, images: Images, offset: tuple[float, ...]
+) -> None:
+    """Nothing rounded: thresholds and head move with the channels."""
+    names = [node.name for node in activations.nodes]
+    ranges = observe_activations(activations, [images], "minmax", offset=offset)
+    moved = trace(build_int8_model(checkpoint, ranges, names, offset)).function
+    for image, values in zip(images, activations.of(images), strict=True):
+        # A value that lies on a threshold but for the last digit may change sides.
+        assert np.corrcoef(moved(images=image[None]).numpy().ravel(), values["head"].ravel())[0, 1] > 0.999
+    with pytest.raises(UserError, match="have an offset of 3 channels, this network's stem has 64"):
+        build_int8_model(checkpoint, ranges, offset=(1.0, 2.0, 3.0))
+
+
+def test_channels_far_apart_cost_nothing(checkpoint: Checkpoint, images: Images) -> None:
+    """A network whose channels were moved apart, and thresholds and head with them, is as good as int8 as before."""
+    state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
+    state["stem.1.act.weight"][:] = 1.0  # no PReLU: a bias arrives behind it
+    far = _moved(dataclasses.replace(checkpoint, state=state), np.random.default_rng(0).normal(0.0, 20.0, 64))
+    run = Activations(far)
+    expected = np.concatenate([values["head"] for values in run.of(images)])
+    expected -= expected.mean(axis=(0, 1, 2))
+
+    def correlation(offset: Sequence[float]) -> float:
+        ranges = observe_activations(run, [images], "minmax", offset=offset)
+        int8 = trace(build_int8_model(far, ranges, offset=offset)).function
+        made = np.concatenate([int8(images=image[None]).numpy() for image in images])
+        made -= made.mean(axis=(0, 1, 2))
+        return float(np.corrcoef(made.ravel(), expected.ravel())[0, 1])
+
+    # Of random signs the last digit matters more than of trained ones: 0.94 with all channels around zero.
+    assert correlation(best_offset(run.nodes, channel_means(run, [images])).tolist()) > 0.8
+    assert correlation(()) < 0.75
+
+
+def _moved(checkpoint: Checkpoint, offset: NDArray[np.float64]) -> Checkpoint:
+    """A network that computes the same from a stem whose channels lie that much higher."""
+    read: dict[str, str] = {}
+
+    class Reads(ObservedBuilder):
+        def threshold(self, x: Any, name: str) -> Any:
+            read[f"{name}.beta"] = self._names[id(x)]
+            return super().threshold(x, name)
+
+        def head(self, x: Any) -> Any:
+            read["head"] = self._names[id(x)]
+            return super().head(x)
+
+    build_larq_model(checkpoint.config, checkpoint.state, 32, 32, builder=Reads)
+    state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
+    moves = propagate(activation_nodes(checkpoint.config), offset)
+    state["stem.1.bn.bias"] += torch.from_numpy(offset).float()
+    kernel = state["head.weight"][:, :, 0, 0].double()
+    state["head.bias"] -= (kernel @ torch.from_numpy(moves[read.pop("head")])).float()
+    for beta, source in read.items():
+        state[beta] += torch.from_numpy(moves[source]).float()
+    return dataclasses.replace(checkpoint, state=state)
 
 
 def test_switches_are_the_rebuilds(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
