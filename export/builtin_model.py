@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bihrnet_edge.calibration.scales import HIGHEST, LOWEST, Grid, Operation
 from bihrnet_edge.export.larq_int8 import QuantizedBuilder, threshold_codes
 from bihrnet_edge.export.larq_layers import ClampToOne, FakeQuant
-from bihrnet_edge.export.larq_model import BN_EPSILON, LarqBuilder
+from bihrnet_edge.export.larq_model import LarqBuilder
 from bihrnet_edge.export.tensorflow_env import tf_keras
 from bihrnet_edge.export.weights import WeightStore
 from bihrnet_edge.model.config import ModelConfig
@@ -126,14 +126,8 @@ class BuiltinBuilder(LarqBuilder):
     def batch_norm(self, x: Any, name: str, operation: Operation) -> Any:
         """BatchNorm as part of the convolution before."""
         pending = self._pending.pop(id(x))
-        gamma, shift, mean, variance = (
-            self.store.take(f"{name}.{part}", (x.shape[-1],)).astype(np.float64)
-            for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        # In float32, where the sum is exactly 1 in a checkpoint's exact form.
-        scale = gamma / np.sqrt((variance.astype(np.float32) + np.float32(BN_EPSILON)).astype(np.float64))
+        scale, bias = self.affine(name, x.shape[-1])
         kernel = pending.kernel * scale[:, None, None, None]
-        bias = shift - mean * scale
         if operation == "unit":
             kernel *= -2.0 / self.one
         if pending.rounded:

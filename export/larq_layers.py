@@ -64,6 +64,24 @@ class Shift(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 @tf_keras.utils.register_keras_serializable("bihrnet_edge")
+class Affine(tf_keras.layers.Layer):  # type: ignore[misc]
+    """``x * scale + offset`` with one of each a channel: a BatchNorm after training.
+
+    Keras' own layer holds the variance and leaves the square root to whoever folds it. TensorFlow's reciprocal square
+    root is an approximation on CPUs with AVX-512 (of 1 it is 0.99999988), so that the file would depend on the machine.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        shape = (int(input_shape[-1]),)
+        self.scale = self.add_weight("scale", shape=shape, initializer="ones")
+        self.offset = self.add_weight("offset", shape=shape, initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.scale + self.offset
+
+
+@tf_keras.utils.register_keras_serializable("bihrnet_edge")
 class ClampToOne(tf_keras.layers.Layer):  # type: ignore[misc]
     """Clamp to -1 to 1, TensorFlow Lite's RELU_N1_TO_1."""
 

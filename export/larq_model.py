@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bihrnet_edge.calibration.scales import Operation
 from bihrnet_edge.errors import UserError
-from bihrnet_edge.export.larq_layers import ChannelSlice, RoundToInteger, Scale, Threshold
+from bihrnet_edge.export.larq_layers import Affine, ChannelSlice, RoundToInteger, Scale, Threshold
 from bihrnet_edge.export.tensorflow_env import larq, tf, tf_keras
 from bihrnet_edge.export.weights import WeightStore
 from bihrnet_edge.model.config import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 #: torch.nn.BatchNorm2d's default.
-BN_EPSILON = 1e-5
+_BN_EPSILON = 1e-5
 
 _BRANCHES = 4
 
@@ -270,11 +270,20 @@ class LarqBuilder:
 
     def batch_norm(self, x: Any, name: str, operation: Operation) -> Any:
         """BatchNorm with its running statistics, behind a convolution that ``operation`` says the kind of."""
-        layer = tf_keras.layers.BatchNormalization(epsilon=BN_EPSILON, name=name)
+        layer = Affine(name=name)
         y = layer(x)
-        parts = ("weight", "bias", "running_mean", "running_var")
-        layer.set_weights([self.store.take(f"{name}.{part}", (x.shape[-1],)) for part in parts])
+        layer.set_weights([part.astype(np.float32) for part in self.affine(name, x.shape[-1])])
         return self.emit(name, operation, y, [])
+
+    def affine(self, name: str, channels: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The factor and the summand that a BatchNorm is, both ``(C,)``."""
+        gamma, shift, mean, variance = (
+            self.store.take(f"{name}.{part}", (channels,)).astype(np.float64)
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        # Added in float32, where the sum is exactly 1 in a checkpoint's exact form.
+        scale = gamma / np.sqrt((variance.astype(np.float32) + np.float32(_BN_EPSILON)).astype(np.float64))
+        return scale, shift - mean * scale
 
     def prelu(self, x: Any, name: str) -> Any:
         """PReLU with one slope a channel."""
