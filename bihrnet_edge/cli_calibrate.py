@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bihrnet_edge.calibration.mixed import DEFAULT_SHARE
+from bihrnet_edge.calibration.observers import DEFAULT_OBSERVER, OBSERVERS, PERCENTILE
 from bihrnet_edge.cli_options import AnnotationsOption, ImagesOption, ModelArgument, PresetOption
 from bihrnet_edge.errors import UserError
 
@@ -23,10 +24,10 @@ def calibrate(
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     observer: Annotated[
         str, typer.Option(help="minmax, percentile, entropy or mse: what of an activation's values int8 shall hold.")
-    ] = "minmax",
+    ] = DEFAULT_OBSERVER,
     percentile: Annotated[
         float, typer.Option(min=50.0, max=100.0, help="For percentile: per cent of the values that stay inside.")
-    ] = 99.99,
+    ] = PERCENTILE,
     held_out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -58,8 +59,6 @@ def calibrate(
     preset: PresetOption = None,
 ) -> None:
     """Run a checkpoint on calibration images and save the range of every activation, for an int8 export."""
-    from bihrnet_edge.calibration.observers import OBSERVERS
-
     if observer not in OBSERVERS:
         raise UserError(f"--observer is {observer!r}; choose one of {', '.join(OBSERVERS)}.")
     from bihrnet_edge.calibration.manifest import read_manifest, write_manifest

@@ -254,6 +254,9 @@ def observe_activations(
 ) -> Mapping[str, Range]:
     """The range of every activation over normalised images.
 
+    That of the heatmaps, which are the last, is all of their values, whatever the observer: where a peak saturates,
+    nothing is left of where it is.
+
     Args:
         activations: the network.
         batches: float32 ``(N, H, W, 3)``, at least one.
@@ -281,4 +284,6 @@ def observe_activations(
                 f"the activation {name!r} is {histogram.low:g} everywhere on all {done} calibration images: a "
                 "constant has no range; calibrate on other images, or train again."
             )
-    return {name: observe(histogram, observer, percentile) for name, histogram in histograms.items()}
+    ranges = {name: observe(histogram, observer, percentile) for name, histogram in histograms.items()}
+    heatmaps = activations.nodes[-1].name
+    return {**ranges, heatmaps: observe(histograms[heatmaps], "minmax")}

@@ -56,10 +56,10 @@ class TensorTypes:
                 "--input-type and --output-type are an .lce.tflite's; give --target lce-arm64, and export --target "
                 "tflite without them."
             )
-        if target != "float32" and precision == "float":
+        if target != "float32" and precision != "int8":
             raise UserError(
-                f"--output-type {target} stores int8 heatmaps, which --precision float has none of; give --precision "
-                "int8 or mixed."
+                f"--output-type {target} stores int8 heatmaps, which --precision {precision} has none of; give "
+                "--precision int8."
             )
         return cls(source, target)
 

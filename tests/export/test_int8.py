@@ -159,6 +159,17 @@ def _moved(checkpoint: Checkpoint, offset: NDArray[np.float64]) -> Checkpoint:
     return dataclasses.replace(checkpoint, state=state)
 
 
+def test_heatmaps_never_saturate(activations: Activations, images: Images) -> None:
+    """Whatever the observer: of all else it cuts the tails, as asked."""
+    every = observe_activations(activations, [images], "minmax")
+    most = observe_activations(activations, [images], "percentile", percentile=90.0)
+    assert most["head"] == every["head"]
+    inside = [every[name][0] <= low and high <= every[name][1] for name, (low, high) in most.items()]
+    narrower = [high - low < 0.9 * (every[name][1] - every[name][0]) for name, (low, high) in most.items()]
+    assert all(inside)
+    assert sum(narrower) > 0.9 * len(most)
+
+
 def test_switches_are_the_rebuilds(checkpoint: Checkpoint, activations: Activations, images: Images) -> None:
     """All on: the int8 rebuild. All off: the float one. Some: between."""
     ranges = observe_activations(activations, [images], "minmax")
@@ -177,7 +188,7 @@ def test_switches_are_the_rebuilds(checkpoint: Checkpoint, activations: Activati
 def test_mixed_export(checkpoint: Checkpoint, activations: Activations, images: Images, tmp_path: Path) -> None:
     """What is kept is float in the file, the rest int8; the delegate does what LCE does but for QUANTIZE's ties."""
     ranges = observe_activations(activations, [images], "minmax")
-    kept = [node.name for site in sites(activations.nodes)[1:12] for node in site]
+    kept = [node.name for site in sites(activations.nodes)[1:12] for node in site] + ["head"]
     data = convert_traced(trace(build_int8_model(checkpoint, ranges, kept)))
     check_binary_ops(data, checkpoint.config)
     file = parse_tflite(data, Path("mixed"))
@@ -185,6 +196,8 @@ def test_mixed_export(checkpoint: Checkpoint, activations: Activations, images: 
     computed = [op for op in file.operators if op.name in ("ADD", "PRELU", "LceBconv2d")]
     floats = [op for op in computed if file.tensors[op.outputs[0]].dtype == "float32"]
     assert 10 <= len(floats) < len(computed) / 2
+    head = [op for op in file.operators if op.name == "CONV_2D"][-1]
+    assert [file.tensors[tensor].dtype for tensor in (head.inputs[0], *head.outputs)] == ["float32", "float32"]
 
     path = tmp_path / "mixed.lce.tflite"
     path.write_bytes(embed_metadata(data, checkpoint.metadata))
