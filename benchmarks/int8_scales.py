@@ -22,7 +22,8 @@ import numpy as np
 
 from bihrnet_edge.calibration import scales
 from bihrnet_edge.calibration.histogram import Histogram
-from bihrnet_edge.calibration.observers import DEFAULT_OBSERVER, PERCENTILE, ObserverName, Range, observe
+from bihrnet_edge.calibration.observer_names import DEFAULT_OBSERVER, PERCENTILE, ObserverName
+from bihrnet_edge.calibration.observers import Range, observe
 from bihrnet_edge.calibration.offsets import Float64
 from bihrnet_edge.calibration.ranges import Ranges
 from bihrnet_edge.calibration.scales import Grid, Node

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bihrnet_edge.calibration.mixed import DEFAULT_SHARE
-from bihrnet_edge.calibration.observers import DEFAULT_OBSERVER, OBSERVERS, PERCENTILE
+from bihrnet_edge.calibration.observer_names import DEFAULT_OBSERVER, OBSERVERS, PERCENTILE
 from bihrnet_edge.cli_options import AnnotationsOption, ImagesOption, ModelArgument, PresetOption
 from bihrnet_edge.errors import UserError
 

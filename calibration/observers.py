@@ -14,23 +14,16 @@ The last two shrink the range of all values by one factor for both ends, and try
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bihrnet_edge.calibration.histogram import Histogram
-
-ObserverName = Literal["minmax", "percentile", "entropy", "mse"]
-OBSERVERS: tuple[ObserverName, ...] = get_args(ObserverName)
+from bihrnet_edge.calibration.observer_names import PERCENTILE, ObserverName
 
 LEVELS = 256
 #: Factors that ``entropy`` and ``mse`` try, and the least of them.
 STEPS, LEAST = 64, 0.2
-#: Share of the values, in per cent, that ``percentile`` leaves inside unless told otherwise.
-PERCENTILE = 99.9
-#: With this percentile; docs/decisions/0011 has what the others cost.
-DEFAULT_OBSERVER: ObserverName = "percentile"
 #: Takes the place of empty quantised bins, so that no divergence is infinite.
 _FLOOR = 1e-12
 
@@ -42,7 +35,7 @@ def observe(histogram: Histogram, observer: ObserverName, percentile: float = PE
 
     Args:
         histogram: of at least one value.
-        observer: one of :data:`OBSERVERS`.
+        observer: one of :data:`~bihrnet_edge.calibration.observer_names.OBSERVERS`.
         percentile: for ``percentile``: per cent of the values that stay inside, above 0 and up to 100.
     """
     if observer == "percentile":

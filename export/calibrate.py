@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bihrnet_edge.calibration.histogram import Histogram
 from bihrnet_edge.calibration.manifest import SubsetManifest
 from bihrnet_edge.calibration.mixed import DEFAULT_SHARE, Sensitivity, choose_float
-from bihrnet_edge.calibration.observers import PERCENTILE, ObserverName, Range, observe
+from bihrnet_edge.calibration.observer_names import PERCENTILE, ObserverName
+from bihrnet_edge.calibration.observers import Range, observe
 from bihrnet_edge.calibration.offsets import best_offset, propagate
 from bihrnet_edge.calibration.ranges import Ranges, weights_sha256
 from bihrnet_edge.calibration.scales import Node
