@@ -95,9 +95,8 @@ def choose_float(
     if not 0.0 <= share <= 1.0:
         raise UserError(f"the share of int8's error that mixed precision leaves is {share:g}; give one from 0 to 1.")
     everything = frozenset(node.name for node in nodes)
-    heatmaps = nodes[-1].name
-    groups = sorted(sites(nodes), key=lambda site: -max(alone[node.name] for node in site))
-    order = sorted(groups, key=lambda site: all(node.name != heatmaps for node in site))  # theirs is the first
+    # The heatmaps' site, then the worst of the others.
+    order = sorted(sites(nodes), key=lambda site: (nodes[-1] not in site, -max(alone[node.name] for node in site)))
     int8, found = error(everything), {len(order): 0.0}
 
     def kept(count: int) -> Rounded:

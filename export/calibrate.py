@@ -285,6 +285,8 @@ def observe_activations(
                 f"the activation {name!r} is {histogram.low:g} everywhere on all {done} calibration images: a "
                 "constant has no range; calibrate on other images, or train again."
             )
-    ranges = {name: observe(histogram, observer, percentile) for name, histogram in histograms.items()}
     heatmaps = activations.nodes[-1].name
-    return {**ranges, heatmaps: observe(histograms[heatmaps], "minmax")}
+    return {
+        name: observe(histogram, "minmax" if name == heatmaps else observer, percentile)
+        for name, histogram in histograms.items()
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_helpers import SMALL, TINY, TINY_METADATA, SmallExport, part_to_keras, random_network, run_lce, run_torch
+from export_helpers import SMALL, SmallExport, part_to_keras, random_network, run_lce, run_torch, tiny_checkpoint
 from torch import nn
 
 from bihrnet_edge.errors import UserError
@@ -17,7 +17,6 @@ from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce, trace
 from bihrnet_edge.export.tensorflow_env import larq
 from bihrnet_edge.export.tflite_graph import binary_conv_options, count_ops, slow_binary_convs
 from bihrnet_edge.model.binary import BinaryConv2d
-from bihrnet_edge.model.checkpoint import random_checkpoint
 from bihrnet_edge.model.exact import make_exact
 
 
@@ -49,9 +48,7 @@ def test_real_valued_twin_converts_and_is_no_binary_network(small: SmallExport) 
 
 def test_no_root_is_left_to_the_converting_machine() -> None:
     """Those with AVX-512 approximate it, and a file would depend on where it was converted."""
-    checkpoint = make_exact(
-        random_checkpoint(TINY, name="m", keypoints=TINY_METADATA.keypoints, input_size=(64, 64), seed=0)
-    )
+    checkpoint = make_exact(tiny_checkpoint())
     model = build_larq_model(checkpoint.config, checkpoint.state, 64, 64)
     operations = {operation.type for operation in trace(model).function.graph.get_operations()}
     assert "Conv2D" in operations
@@ -90,7 +87,7 @@ _OTHER_PROCESS = """
 import hashlib
 from export_helpers import SMALL, random_network
 from bihrnet_edge.export.larq_model import build_larq_model
-from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce, trace
+from bihrnet_edge.export.lce import check_binary_ops, convert_to_lce
 model = random_network(SMALL)
 print(hashlib.sha256(convert_to_lce(build_larq_model(SMALL, model.state_dict(), 64, 64))).hexdigest())
 """
